@@ -1,0 +1,58 @@
+"""The `cross_view_loc` command: finds the sub-command, turns errors into one sentence and a non-zero exit."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from cross_view_loc import __version__
+from cross_view_loc.errors import CrossViewError
+
+COMMANDS = {
+    "demo": "drive through a procedural town, run the real node over DDS, show its errors",
+    "simulate": "write a town drive as rosbag2 with its aerial map and ground truth",
+    "run": "localize a rosbag offline, without ROS",
+    "locate": "localize one ground image in one aerial image",
+    "evaluate": "measure errors by a stated protocol",
+    "benchmark": "time the stages of the method on this machine",
+    "train": "train the matcher or the depth network",
+    "models": "list the weights this installation has",
+}
+
+
+def build_parser(selected: str | None) -> argparse.ArgumentParser:
+    """Parser whose `selected` sub-command is fully configured; the others stay names, so start-up is fast."""
+    parser = argparse.ArgumentParser(
+        prog="cross_view_loc", description="Where a vehicle is and which way it faces, from its camera and an aerial image."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, summary in COMMANDS.items():
+        child = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if name == selected:
+            module = importlib.import_module(f"cross_view_loc.commands.{name}")
+            child.description, child.epilog = summary, getattr(module, "EXAMPLES", None)
+            module.configure(child)
+            child.set_defaults(execute=module.execute)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one sub-command; the exit status is 0 only on success."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    selected = next((word for word in words if not word.startswith("-")), None)
+    options = build_parser(selected).parse_args(words)
+    try:
+        return int(options.execute(options))
+    except CrossViewError as error:
+        print(f"cross_view_loc {options.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"cross_view_loc {options.command}: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
