@@ -1,0 +1,384 @@
+"""Every setting in one table: the node declares it, `config/localizer.yaml` lists it, `run --config` reads it.
+
+A setting is a field of `Settings`; its description, limits and choices travel in the field's metadata, and
+`PARAMETERS` is the same table in the form the node, the YAML writer and the tests want. Names carry the unit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cross_view_loc.errors import InputError
+
+Kind = Literal["string", "double", "integer", "bool", "double_array"]
+Value = str | float | int | bool | tuple[float, ...]
+
+OTHERS_PARAMETERS = ("use_sim_time", "qos_overrides", "start_type_description_service")
+"""Parameters that ROS itself adds to a node; a parameter file may hold them, this table does not."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One row of the table; `read_only` means it is fixed when the node starts."""
+
+    name: str
+    kind: Kind
+    default: Value
+    description: str
+    group: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    read_only: bool = True
+
+    def checked(self, value: Any, where: str = "parameter") -> Value:
+        """`value` in this parameter's type (an integer where a double is wanted is taken), or InputError."""
+        value = self._typed(value, where)
+        if self.choices and value not in self.choices:
+            raise InputError(f"{where} {self.name} is '{value}'; choose one of {', '.join(self.choices)}")
+        numbers = value if isinstance(value, tuple) else (value,) if self.kind in ("double", "integer") else ()
+        for number in numbers:
+            below = self.minimum is not None and float(number) < self.minimum
+            above = self.maximum is not None and float(number) > self.maximum
+            if below or above or not math.isfinite(float(number)):
+                raise InputError(f"{where} {self.name} is {number}; it must lie in {self.range_text()}")
+        return value
+
+    def range_text(self) -> str:
+        """The allowed interval for people, e.g. `[0, 1]`."""
+        low = "-inf" if self.minimum is None else f"{self.minimum:g}"
+        high = "inf" if self.maximum is None else f"{self.maximum:g}"
+        return f"[{low}, {high}]"
+
+    def _typed(self, value: Any, where: str) -> Value:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if self.kind == "string" and isinstance(value, str):
+            return value
+        if self.kind == "bool" and isinstance(value, bool):
+            return value
+        if self.kind == "double" and is_number:
+            return float(value)
+        if self.kind == "integer" and is_number and int(value) == value:
+            return int(value)
+        if self.kind == "double_array" and not isinstance(value, str) and isinstance(value, Iterable):
+            items = list(value)
+            if all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in items):
+                return tuple(float(item) for item in items)
+        raise InputError(f"{where} {self.name} is {value!r}; it must be of type {self.kind}")
+
+
+def _setting(
+    default: Value,
+    group: str,
+    description: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+    live: bool = False,
+) -> Any:
+    """A field of `Settings` with its row of the table; `live` settings may change while the node runs."""
+    row = {"group": group, "description": description, "minimum": minimum, "maximum": maximum, "choices": choices}
+    return dataclasses.field(default=default, metadata={**row, "read_only": not live})
+
+
+_TOPICS, _FRAMES, _MAP, _INPUTS, _METHOD, _GATE, _OUTPUT = (
+    "Topics",
+    "Frames and transforms",
+    "Map",
+    "Inputs and timing",
+    "Method",
+    "Search and acceptance",
+    "Output",
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the node and the offline runner can be told; build it with `from_mapping` or `from_yaml`."""
+
+    image_topic: str = _setting("camera/image_raw", _TOPICS, "Camera images (sensor_msgs/Image or CompressedImage).")
+    image_transport: str = _setting(
+        "raw", _TOPICS, "Message type of image_topic: Image or CompressedImage.", choices=("raw", "compressed")
+    )
+    camera_info_topic: str = _setting(
+        "camera/camera_info", _TOPICS, "Calibration of the camera (sensor_msgs/CameraInfo)."
+    )
+    fix_topic: str = _setting("gnss/fix", _TOPICS, "Coarse position that says where to look (sensor_msgs/NavSatFix).")
+    odometry_topic: str = _setting(
+        "", _TOPICS, "Odometry (nav_msgs/Odometry) that carries the last fix to the image's stamp; empty = none."
+    )
+    imu_topic: str = _setting(
+        "", _TOPICS, "Attitude and absolute heading (sensor_msgs/Imu with orientation); empty = none."
+    )
+
+    map_frame: str = _setting("map", _FRAMES, "Frame the poses are given in: east, north, up about map_origin.")
+    odom_frame: str = _setting("odom", _FRAMES, "Frame of the odometry, used by tf_mode map_to_odom.")
+    base_frame: str = _setting("base_link", _FRAMES, "Vehicle frame whose pose is estimated: x forward, y left, z up.")
+    camera_frame: str = _setting(
+        "", _FRAMES, "Optical frame of the camera; empty = the frame_id in the image's header."
+    )
+    antenna_in_base_m: tuple[float, ...] = _setting(
+        (), _FRAMES, "GNSS antenna in base_frame as [x, y, z]; empty = from TF by the fix's frame_id."
+    )
+    ground_height_in_base_m: float = _setting(
+        0.0,
+        _FRAMES,
+        "Height of the ground in base_frame: 0 when base_frame lies on the ground, -0.3 when it is 0.3 m above.",
+        minimum=-10.0,
+        maximum=10.0,
+    )
+    tf_mode: str = _setting(
+        "none",
+        _FRAMES,
+        "Transform to publish: none, map_to_odom (REP-105), map_to_base, or child (display-only leaf child_frame).",
+        choices=("none", "map_to_odom", "map_to_base", "child"),
+    )
+    child_frame: str = _setting("cross_view_base_link", _FRAMES, "Name of the leaf frame of tf_mode child.")
+
+    map_path: str = _setting("", _MAP, "Aerial imagery: a file ending in .mbtiles, .tif or .tiff.")
+    map_origin: tuple[float, ...] = _setting(
+        (),
+        _MAP,
+        "Origin of map_frame as [latitude_deg, longitude_deg, height_m]; empty = the map file's metadata, "
+        "else the first fix.",
+    )
+    map_projection: str = _setting(
+        "enu", _MAP, "Tangent plane, or UTM shifted to the origin as navsat_transform does.", choices=("enu", "utm")
+    )
+
+    imu_convention: str = _setting(
+        "enu",
+        _INPUTS,
+        "World and body axes of the Imu orientation: enu (REP-103) or ned (front-right-down body).",
+        choices=("enu", "ned"),
+    )
+    magnetic_declination_deg: float = _setting(
+        0.0,
+        _INPUTS,
+        "East-positive declination added to an Imu heading that counts from magnetic north; 0 for true north.",
+        minimum=-180.0,
+        maximum=180.0,
+    )
+    heading_source: str = _setting(
+        "auto",
+        _INPUTS,
+        "auto = Imu if imu_topic is set, else course over ground; odometry only if its frame faces east at yaw 0.",
+        choices=("auto", "imu", "odometry", "course", "none"),
+    )
+    course_min_distance_m: float = _setting(
+        10.0,
+        _INPUTS,
+        "Distance between two fixes from which their direction counts as the heading.",
+        minimum=1.0,
+        maximum=1000.0,
+        live=True,
+    )
+    fix_min_std_m: float = _setting(
+        1.5,
+        _INPUTS,
+        "Floor for a fix's reported standard deviation (receivers are optimistic).",
+        minimum=0.0,
+        maximum=100.0,
+        live=True,
+    )
+    max_fix_age_s: float = _setting(
+        3.0, _INPUTS, "A fix older than this before the image is not used.", minimum=0.01, maximum=3600.0, live=True
+    )
+    max_input_gap_s: float = _setting(
+        0.5,
+        _INPUTS,
+        "Heading and odometry are interpolated over gaps up to this, never further.",
+        minimum=0.01,
+        maximum=10.0,
+        live=True,
+    )
+    prior_wait_s: float = _setting(
+        0.1,
+        _INPUTS,
+        "An image waits this long for heading and odometry to reach its stamp.",
+        minimum=0.0,
+        maximum=5.0,
+        live=True,
+    )
+    max_frame_age_s: float = _setting(
+        1.0,
+        _INPUTS,
+        "An image this much older than the newest stamp of any input is dropped.",
+        minimum=0.05,
+        maximum=60.0,
+        live=True,
+    )
+    input_timeout_s: float = _setting(
+        2.0,
+        _INPUTS,
+        "A topic silent for longer is named in the diagnostics.",
+        minimum=0.1,
+        maximum=3600.0,
+        live=True,
+    )
+
+    depth: str = _setting(
+        "learned",
+        _METHOD,
+        "Distance of a pixel: the network that ships with the package, or the flat ground plane.",
+        choices=("learned", "flat"),
+    )
+    estimator: str = _setting(
+        "consensus",
+        _METHOD,
+        "consensus over all cells, or the published matches followed by Procrustes.",
+        choices=("consensus", "matches"),
+    )
+    device: str = _setting("auto", _METHOD, "Where the networks run: auto, cpu, cuda or cuda:N.")
+    weights_dir: str = _setting("", _METHOD, "Folder of weights; empty = the weights that ship with the package.")
+    seed: int = _setting(0, _METHOD, "Seed of every random choice.", minimum=0, maximum=2**31 - 1)
+
+    search_radius_m: float = _setting(
+        20.0, _GATE, "Half the side of the searched square about the prior.", minimum=1.0, maximum=100.0, live=True
+    )
+    heading_range_deg: float = _setting(
+        10.0,
+        _GATE,
+        "Headings searched on both sides of a known heading; an unknown heading searches all.",
+        minimum=0.5,
+        maximum=180.0,
+        live=True,
+    )
+    min_confidence: float = _setting(
+        0.5, _GATE, "Least posterior probability of the chosen mode.", minimum=0.0, maximum=1.0, live=True
+    )
+    max_position_std_m: float = _setting(
+        3.0,
+        _GATE,
+        "Largest accepted standard deviation along the worst direction.",
+        minimum=0.01,
+        maximum=100.0,
+        live=True,
+    )
+    map_std_m: float = _setting(
+        0.3,
+        _GATE,
+        "Standard deviation of the aerial image's own placement, added to every covariance.",
+        minimum=0.0,
+        maximum=20.0,
+        live=True,
+    )
+
+    publish_debug: bool = _setting(
+        True, _OUTPUT, "Offer ~/debug/compressed; drawn only while somebody subscribes.", live=True
+    )
+
+    def __post_init__(self) -> None:
+        for parameter in PARAMETERS:
+            object.__setattr__(self, parameter.name, parameter.checked(getattr(self, parameter.name), "setting"))
+        if self.map_origin and (len(self.map_origin) != 3 or abs(self.map_origin[0]) > 90.0):
+            raise InputError(
+                f"setting map_origin is {list(self.map_origin)}; give [latitude_deg, longitude_deg, height_m]"
+            )
+        if self.antenna_in_base_m and len(self.antenna_in_base_m) != 3:
+            raise InputError(f"setting antenna_in_base_m has {len(self.antenna_in_base_m)} numbers; give [x, y, z]")
+        if self.tf_mode == "child" and not self.child_frame:
+            raise InputError("setting tf_mode is 'child' but child_frame is empty; name the leaf frame")
+        if self.heading_source == "imu" and not self.imu_topic:
+            raise InputError("setting heading_source is 'imu' but imu_topic is empty; name the Imu topic")
+        if self.heading_source == "odometry" and not self.odometry_topic:
+            raise InputError("setting heading_source is 'odometry' but odometry_topic is empty; name the topic")
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], where: str = "parameters") -> Settings:
+        """Settings from names and values; an unknown name or a bad value raises InputError naming `where`."""
+        names = [parameter.name for parameter in PARAMETERS]
+        known = {}
+        for name, value in values.items():
+            if name.split(".")[0] in OTHERS_PARAMETERS:
+                continue
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=1)
+                hint = f"did you mean {near[0]}?" if near else "see config/localizer.yaml for all of them"
+                raise InputError(f"{where}: there is no parameter '{name}'; {hint}")
+            known[name] = parameter_named(name).checked(value, f"{where}:")
+        return cls(**known)
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> Settings:
+        """Settings from a ROS parameter file (`/**:` or a node's name, then `ros__parameters:`)."""
+        return cls.from_mapping(read_parameter_file(path), str(path))
+
+
+def _parameters() -> tuple[Parameter, ...]:
+    kinds: dict[type, Kind] = {str: "string", float: "double", int: "integer", bool: "bool", tuple: "double_array"}
+    return tuple(
+        Parameter(name=row.name, kind=kinds[type(row.default)], default=row.default, **row.metadata)
+        for row in dataclasses.fields(Settings)
+    )
+
+
+PARAMETERS: tuple[Parameter, ...] = _parameters()
+_BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
+
+
+def parameter_named(name: str) -> Parameter:
+    """The table's row of that name."""
+    return _BY_NAME[name]
+
+
+def read_parameter_file(path: str | Path) -> dict[str, Any]:
+    """Names and values of every `ros__parameters` block in the file, later blocks winning.
+
+    Raises InputError when the file is missing, is no YAML or has no such block.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; give a parameter file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = str(error).replace("\n", " ")
+        raise InputError(f"{path} is not valid YAML ({reason}); compare with config/localizer.yaml") from error
+    blocks = list(content.values()) if isinstance(content, dict) else []
+    found = [block["ros__parameters"] for block in blocks if isinstance(block, dict) and "ros__parameters" in block]
+    if not found or not all(isinstance(block, dict) for block in found):
+        raise InputError(f"{path} has no ros__parameters; start it with '/**:' and an indented 'ros__parameters:'")
+    return {name: value for block in found for name, value in block.items()}
+
+
+def parameter_file_text(settings: Settings | None = None, header: str = "") -> str:
+    """A commented ROS parameter file that holds every parameter, with the values of `settings`.
+
+    `config/localizer.yaml` is this text for the defaults, and `simulate` writes it for a drive.
+    """
+    settings = settings or Settings()
+    lines = [f"# {line}".rstrip() for line in header.splitlines()] + ["/**:", "  ros__parameters:"]
+    group = ""
+    for parameter in PARAMETERS:
+        if parameter.group != group:
+            group = parameter.group
+            lines += ["", f"    # --- {group} ---"]
+        lines.append(f"    # {parameter.description}")
+        details = [f"one of {', '.join(parameter.choices)}"] if parameter.choices else []
+        if parameter.minimum is not None or parameter.maximum is not None:
+            details.append(f"range {parameter.range_text()}")
+        details.append("fixed at start" if parameter.read_only else "may change while running")
+        lines.append(f"    # ({'; '.join(details)})")
+        lines.append(f"    {parameter.name}: {_yaml_value(getattr(settings, parameter.name))}")
+    return "\n".join(lines) + "\n"
+
+
+def _yaml_value(value: Value) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return repr(value)
+    if isinstance(value, tuple):
+        return "[" + ", ".join(repr(float(item)) for item in value) + "]"
+    if isinstance(value, int):
+        return str(value)
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
