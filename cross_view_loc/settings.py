@@ -8,69 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from cross_view_loc.errors import InputError
+from cross_view_loc.parameter import Kind, Parameter, Value
 
-Kind = Literal["string", "double", "integer", "bool", "double_array"]
-Value = str | float | int | bool | tuple[float, ...]
+if TYPE_CHECKING:
+    from cross_view_loc.localizer import LocalizerSettings
 
 OTHERS_PARAMETERS = ("use_sim_time", "qos_overrides", "start_type_description_service")
 """Parameters that ROS itself adds to a node; a parameter file may hold them, this table does not."""
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One row of the table; `read_only` means it is fixed when the node starts."""
-
-    name: str
-    kind: Kind
-    default: Value
-    description: str
-    group: str
-    minimum: float | None = None
-    maximum: float | None = None
-    choices: tuple[str, ...] = ()
-    read_only: bool = True
-
-    def checked(self, value: Any, where: str = "parameter") -> Value:
-        """`value` in this parameter's type (an integer where a double is wanted is taken), or InputError."""
-        value = self._typed(value, where)
-        if self.choices and value not in self.choices:
-            raise InputError(f"{where} {self.name} is '{value}'; choose one of {', '.join(self.choices)}")
-        numbers = value if isinstance(value, tuple) else (value,) if self.kind in ("double", "integer") else ()
-        for number in numbers:
-            below = self.minimum is not None and float(number) < self.minimum
-            above = self.maximum is not None and float(number) > self.maximum
-            if below or above or not math.isfinite(float(number)):
-                raise InputError(f"{where} {self.name} is {number}; it must lie in {self.range_text()}")
-        return value
-
-    def range_text(self) -> str:
-        """The allowed interval for people, e.g. `[0, 1]`."""
-        low = "-inf" if self.minimum is None else f"{self.minimum:g}"
-        high = "inf" if self.maximum is None else f"{self.maximum:g}"
-        return f"[{low}, {high}]"
-
-    def _typed(self, value: Any, where: str) -> Value:
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if self.kind == "string" and isinstance(value, str):
-            return value
-        if self.kind == "bool" and isinstance(value, bool):
-            return value
-        if self.kind == "double" and is_number:
-            return float(value)
-        if self.kind == "integer" and is_number and int(value) == value:
-            return int(value)
-        if self.kind == "double_array" and not isinstance(value, str) and isinstance(value, Iterable):
-            items = list(value)
-            if all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in items):
-                return tuple(float(item) for item in items)
-        raise InputError(f"{where} {self.name} is {value!r}; it must be of type {self.kind}")
 
 
 def _setting(
@@ -295,7 +245,7 @@ class Settings:
     def from_mapping(cls, values: Mapping[str, Any], where: str = "parameters") -> Settings:
         """Settings from names and values; an unknown name or a bad value raises InputError naming `where`."""
         names = [parameter.name for parameter in PARAMETERS]
-        known = {}
+        known: dict[str, Any] = {}
         for name, value in values.items():
             if name.split(".")[0] in OTHERS_PARAMETERS:
                 continue
@@ -311,13 +261,18 @@ class Settings:
         """Settings from a ROS parameter file (`/**:` or a node's name, then `ros__parameters:`)."""
         return cls.from_mapping(read_parameter_file(path), str(path))
 
+    def localizer_settings(self) -> LocalizerSettings:
+        """The part that the localizer itself understands (imports torch)."""
+        from cross_view_loc.localizer import LocalizerSettings
+
+        names = [row.name for row in dataclasses.fields(LocalizerSettings)]
+        return LocalizerSettings(**{name: getattr(self, name) for name in names})
+
 
 def _parameters() -> tuple[Parameter, ...]:
     kinds: dict[type, Kind] = {str: "string", float: "double", int: "integer", bool: "bool", tuple: "double_array"}
-    return tuple(
-        Parameter(name=row.name, kind=kinds[type(row.default)], default=row.default, **row.metadata)
-        for row in dataclasses.fields(Settings)
-    )
+    rows: list[tuple[str, Any, Any]] = [(row.name, row.default, row.metadata) for row in dataclasses.fields(Settings)]
+    return tuple(Parameter(name, kinds[type(default)], default, **metadata) for name, default, metadata in rows)
 
 
 PARAMETERS: tuple[Parameter, ...] = _parameters()
