@@ -1,0 +1,248 @@
+"""Consensus: how well every lifted ground cell agrees with the aerial cell under it, for a whole lattice of poses.
+
+The score of a pose is Σ c_i ⟨g_i, A(s·R·p_i + t)⟩. Ground descriptors are splatted bilinearly onto the aerial grid, so
+one FFT correlation gives that score exactly at every shift of a heading and scale. Its softmax is a posterior over
+poses; training maximises that posterior at the true pose, so it means what it says.
+
+Patch coordinates: (right, up) metres from the patch centre; a body point (x forward, y left) lies at (−y, x) when the
+vehicle faces patch-up, and is turned counter-clockwise by the heading's offset from patch-up.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cross_view_loc.geometry.procrustes import rotate
+from cross_view_loc.matching.encoders import CELL_M
+
+
+@dataclass(frozen=True)
+class GroundCells:
+    """Lifted ground cells of one or more views."""
+
+    descriptors: Tensor
+    """(T, D) unit."""
+    weight: Tensor
+    """(T,) confidence, scaled so that a view of ordinary content sums to a few units."""
+    points_body: Tensor
+    """(T, 2) x forward, y left, metres."""
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """The poses that the FFT scores: shifts × headings × scales about a prior."""
+
+    prior: Tensor
+    """(2,) right, up of the prior position in patch coordinates."""
+    radius_cells: int
+    headings_rad: Tensor
+    """(K,) offsets from patch-up, counter-clockwise."""
+    log_scales: Tensor
+    """(S,)"""
+    log_scale_std: float
+    """Deviation of a Gaussian prior on the log of the scale."""
+
+    @property
+    def shifts_m(self) -> Tensor:
+        """(2R+1,) shifts along one axis, ascending."""
+        return (torch.arange(2 * self.radius_cells + 1) - self.radius_cells) * CELL_M
+
+
+def body_to_patch(points_body: Tensor) -> Tensor:
+    """(x forward, y left) → (right, up) for a vehicle facing patch-up."""
+    return torch.stack([-points_body[..., 1], points_body[..., 0]], -1)
+
+
+def splat(descriptors: Tensor, weight: Tensor, points_patch: Tensor, cells: int, size: int) -> Tensor:
+    """Bilinear splat of weighted descriptors (B, T, D) at patch points (B, T, 2) → (B, D, size, size).
+
+    The first `cells` rows and columns are the aerial grid; the rest is the zero padding the FFT needs.
+    """
+    batch, _, depth = descriptors.shape
+    row, column = grid_position(points_patch, cells)
+    row0, column0 = row.floor(), column.floor()
+    base = torch.arange(batch, device=row.device)[:, None] * size * size
+    values = descriptors * weight[..., None]
+    indices, contributions = [], []
+    for d_row in (0, 1):
+        for d_column in (0, 1):
+            r, c = (row0 + d_row).long(), (column0 + d_column).long()
+            inside = (r >= 0) & (r < cells) & (c >= 0) & (c < cells)
+            share = (1 - (row - r).abs()) * (1 - (column - c).abs()) * inside
+            indices.append((base + r.clamp(0, cells - 1) * size + c.clamp(0, cells - 1)).reshape(-1))
+            contributions.append((values * share[..., None]).reshape(-1, depth))
+    grid = descriptors.new_zeros(batch * size * size, depth)
+    grid = grid.index_add(0, torch.cat(indices), torch.cat(contributions))
+    return grid.view(batch, size, size, depth).permute(0, 3, 1, 2)
+
+
+def grid_position(points_patch: Tensor, cells: int) -> tuple[Tensor, Tensor]:
+    """Patch points (..., 2) → fractional (row, column) where integers are cell centres."""
+    half = (cells - 1) / 2
+    return half - points_patch[..., 1] / CELL_M, half + points_patch[..., 0] / CELL_M
+
+
+def fft_size(cells: int, radius_cells: int) -> int:
+    """Smallest size of form 2^a·3^b·5^c that keeps shifts of ± radius free of wrap-around."""
+    size = cells + radius_cells
+    while True:
+        rest = size
+        for prime in (2, 3, 5):
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1 and size % 2 == 0:
+            return size
+        size += 1
+
+
+def aerial_spectrum(aerial: Tensor, size: int) -> Tensor:
+    """(B, D, N, N) → its zero-padded real FFT, computed once a patch."""
+    pad = size - aerial.shape[-1]
+    return torch.fft.rfft2(F.pad(aerial, (0, pad, 0, pad)))
+
+
+def correlate(template: Tensor, spectrum: Tensor, size: int, radius_cells: int) -> Tensor:
+    """Templates (B, D, size, size) against spectra (B or 1, D, …) → scores (B, 2R+1 up, 2R+1 right), shifts ascending.
+
+    Index [j, i] is the score with every point shifted by (right, up) = ((i − R), (j − R)) cells.
+    """
+    product = (torch.fft.rfft2(template).conj() * spectrum).sum(1)
+    scores = torch.fft.irfft2(product, s=(size, size))
+    scores = torch.roll(scores, (radius_cells, radius_cells), (-2, -1))
+    window = 2 * radius_cells + 1
+    return scores[:, :window, :window].flip(-2)  # rows count down, `up` counts up
+
+
+@torch.no_grad()
+def score_lattice(aerial: Tensor, ground: GroundCells, lattice: Lattice, sharpness: float) -> Tensor:
+    """Log-scores (S, K, 2R+1, 2R+1) over scale, heading, up-shift, right-shift; exact for bilinear interpolation."""
+    cells = aerial.shape[-1]
+    size = fft_size(cells, lattice.radius_cells)
+    spectrum = aerial_spectrum(aerial[None], size)
+    points = body_to_patch(ground.points_body)
+    volume = []
+    for log_scale in lattice.log_scales.tolist():
+        penalty = 0.5 * (log_scale / lattice.log_scale_std) ** 2
+        for heading in lattice.headings_rad:
+            placed = rotate(points * math.exp(log_scale), heading) + lattice.prior
+            template = splat(ground.descriptors[None], ground.weight[None], placed[None], cells, size)
+            volume.append(correlate(template, spectrum, size, lattice.radius_cells)[0] * sharpness - penalty)
+    side = 2 * lattice.radius_cells + 1
+    return torch.stack(volume).view(len(lattice.log_scales), len(lattice.headings_rad), side, side)
+
+
+@torch.no_grad()
+def score_poses(
+    aerial: Tensor, ground: GroundCells, poses: Tensor, sharpness: float, log_scale_std: float, at_most: int = 4000
+) -> Tensor:
+    """Log-scores (P,) of continuous poses (P, 4): right, up, heading offset, log-scale, in patch coordinates."""
+    cells = aerial.shape[-1]
+    points = body_to_patch(ground.points_body)
+    weighted = ground.descriptors * ground.weight[:, None]
+    scores = []
+    step = max(1, at_most * 32 // max(len(points), 1))
+    for chunk in poses.split(step):
+        scaled = points * chunk[:, None, 3:].exp()
+        placed = rotate(scaled, chunk[:, 2]) + chunk[:, None, :2]
+        row, column = grid_position(placed, cells)
+        grid = torch.stack([column, row], -1) * (2 / (cells - 1)) - 1
+        under = F.grid_sample(aerial[None], grid[None], align_corners=True, padding_mode="zeros")[0]
+        scores.append((under * weighted.T[:, None, :]).sum((0, 2)))
+    return torch.cat(scores) * sharpness - 0.5 * (poses[:, 3] / log_scale_std) ** 2
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A local maximum of the posterior."""
+
+    pose: Tensor
+    """(4,) right, up, heading offset, log-scale."""
+    score: float
+    covariance: Tensor
+    """(4, 4) Laplace approximation at temperature 1."""
+
+
+def find_peaks(volume: Tensor, lattice: Lattice, count: int, separation_cells: int = 3) -> Tensor:
+    """The `count` best lattice poses (M, 4), none within `separation_cells` of a better one, best first."""
+    left = volume.clone()
+    scales, headings, side, _ = volume.shape
+    shifts = lattice.shifts_m
+    peaks = []
+    for _ in range(count):
+        flat = int(left.argmax())
+        if not math.isfinite(float(left.flatten()[flat])):
+            break
+        s, k, j, i = torch.unravel_index(torch.tensor(flat), (scales, headings, side, side))
+        peaks.append(
+            torch.stack(
+                [
+                    lattice.prior[0] + shifts[i],
+                    lattice.prior[1] + shifts[j],
+                    lattice.headings_rad[k],
+                    lattice.log_scales[s],
+                ]
+            )
+        )
+        low_j, low_i = max(0, int(j) - separation_cells), max(0, int(i) - separation_cells)
+        left[:, :, low_j : int(j) + separation_cells + 1, low_i : int(i) + separation_cells + 1] = -math.inf
+    return torch.stack(peaks)
+
+
+_CENTRE_AND_CORNERS = torch.cat(
+    [
+        torch.zeros(1, 4),
+        torch.eye(4),
+        -torch.eye(4),
+        torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 4),
+    ]
+)
+
+
+def _quadratic_terms(x: Tensor) -> Tensor:
+    """(P, 4) → (P, 15): 1, x, x², cross products."""
+    pairs = torch.combinations(torch.arange(x.shape[1]))
+    return torch.cat([torch.ones_like(x[:, :1]), x, x**2, x[:, pairs[:, 0]] * x[:, pairs[:, 1]]], 1)
+
+
+_FIT = torch.linalg.pinv(_quadratic_terms(_CENTRE_AND_CORNERS))
+_FIRST_STEP = torch.tensor([0.4, 0.4, math.radians(1.0), 0.03])
+
+
+@torch.no_grad()
+def refine(
+    aerial: Tensor, ground: GroundCells, start: Tensor, sharpness: float, log_scale_std: float, rounds: int = 5
+) -> Mode:
+    """Climb from a lattice pose to the maximum by quadratic fits of the score on a shrinking stencil.
+
+    A stencil wider than a cell smooths over the kinks that bilinear interpolation leaves at cell borders.
+    """
+    pose, step = start.clone(), _FIRST_STEP.clone()
+    hessian = -torch.eye(4)
+    score = -math.inf
+    best_pose = pose
+    for round_index in range(rounds):
+        scores = score_poses(aerial, ground, pose + _CENTRE_AND_CORNERS * step, sharpness, log_scale_std)
+        if float(scores[0]) > score:
+            score, best_pose = float(scores[0]), pose.clone()
+        fit = _FIT @ scores
+        gradient = fit[1:5]
+        hessian = torch.diag(2 * fit[5:9])
+        for value, (a, b) in zip(fit[9:], torch.combinations(torch.arange(4)), strict=True):
+            hessian[a, b] = hessian[b, a] = value
+        eigenvalues, vectors = torch.linalg.eigh(hessian)
+        hessian = (vectors * eigenvalues.clamp(max=-1e-3)) @ vectors.T / (step[:, None] * step)
+        move = vectors @ ((vectors.T @ -gradient) / eigenvalues.clamp(max=-1e-3))
+        concave = bool((eigenvalues < 0).all())
+        pose = pose + step * (move.clamp(-1.5, 1.5) if concave else _CENTRE_AND_CORNERS[int(scores.argmax())])
+        if round_index:
+            step = step * 0.75
+    final = float(score_poses(aerial, ground, pose[None], sharpness, log_scale_std)[0])
+    if final < score:
+        pose, final = best_pose, score
+    covariance = torch.linalg.inv(-hessian.double()).float()
+    return Mode(pose, final, (covariance + covariance.T) / 2)
