@@ -1,0 +1,292 @@
+"""From messages to what the localizer wants: a frame and a prior. The live node and the offline runner share it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Literal
+
+import numpy as np
+
+from cross_view_loc.errors import InputError, MissingInputError
+from cross_view_loc.geometry.cameras import Camera, from_camera_info
+from cross_view_loc.geometry.geodesy import MapProjection
+from cross_view_loc.geometry.transform_tree import TransformTree
+from cross_view_loc.geometry.transforms import (
+    Matrix,
+    from_quaternion,
+    level_rotation,
+    rotation_z,
+    slerp,
+    transform,
+    yaw_of,
+)
+from cross_view_loc.inputs.fixes import Fix, read_fix
+from cross_view_loc.inputs.images import decode
+from cross_view_loc.inputs.priors import PriorTracker
+from cross_view_loc.inputs.stamps import Timeline, blend_transforms, stamp_ns, to_ns
+from cross_view_loc.settings import Settings
+from cross_view_loc.types import Frame, Prior
+
+Role = Literal["camera_info", "fix", "odometry", "imu", "tf", "tf_static"]
+
+TIME_JUMP_S = 1.0
+"""A stamp this far before an earlier one of the same topic means that time was set back (a bag starts over)."""
+
+R_ENU_NED = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
+R_FRD_FLU = np.diag([1.0, -1.0, -1.0])
+
+
+def topics_of(settings: Settings) -> dict[str, Role]:
+    """The role of every topic besides the image's; topics left empty are absent."""
+    roles: dict[str, Role] = {
+        settings.camera_info_topic: "camera_info",
+        settings.fix_topic: "fix",
+        settings.odometry_topic: "odometry",
+        settings.imu_topic: "imu",
+        "/tf": "tf",
+        "/tf_static": "tf_static",
+    }
+    return {topic: role for topic, role in roles.items() if topic}
+
+
+class FrameAssembler:
+    """Keeps the latest of every input but images; `assemble` joins an image with them. Safe for two threads."""
+
+    def __init__(self, settings: Settings, projection: MapProjection) -> None:
+        self.time_jumps = 0
+        """How often time was set back; each time everything but calibration and static transforms is forgotten."""
+        self.warnings: dict[str, str] = {}
+        """What is assumed because an input lacks, by input; one sentence each."""
+        self._lock = threading.RLock()
+        self._settings = settings
+        self._priors = PriorTracker(projection, settings)
+        self._camera: Camera | None = None
+        self._camera_refusal = ""
+        self._camera_frame = ""
+        self._static_transforms: dict[str, tuple[str, Matrix]] = {}
+        self._forget()
+
+    @property
+    def settings(self) -> Settings:
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: Settings) -> None:
+        with self._lock:
+            self._settings = self._priors.settings = settings
+
+    @property
+    def newest_stamp_ns(self) -> int:
+        """The newest stamp of any input, transforms excepted; 0 before the first."""
+        with self._lock:
+            return max(self._newest.values(), default=0)
+
+    def add(self, role: Role, message: Any) -> None:
+        """Take one message; InputError says which topic's message cannot be used and why, and nothing is kept of it."""
+        topic = next((topic for topic, its_role in topics_of(self._settings).items() if its_role == role), role)
+        with self._lock:
+            try:
+                if role not in ("tf", "tf_static"):
+                    self.observe_stamp(role, stamp_ns(message))
+                getattr(self, f"_add_{role}")(message)
+            except InputError as error:
+                raise type(error)(f"{topic}: {error}") from error
+
+    def observe_stamp(self, source: str, stamp: int) -> bool:
+        """Note a stamp of `source`; True when it shows that time was set back, and state was forgotten."""
+        with self._lock:
+            went_back = stamp < self._newest.get(source, stamp) - to_ns(TIME_JUMP_S)
+            if went_back:
+                self.time_jumps += 1
+                self._forget()
+            self._newest[source] = max(stamp, self._newest.get(source, stamp))
+            return went_back
+
+    def ready(self, stamp: int) -> bool:
+        """Whether heading and odometry have reached the stamp, so that waiting longer gains nothing."""
+        with self._lock:
+            return self._priors.ready(stamp)
+
+    def assemble(self, image_message: Any, camera_name: str = "camera") -> tuple[Frame, Prior]:
+        """The frame and the prior of one image message.
+
+        Raises MissingInputError when CameraInfo, a transform or a fix lacks, InputError when the image is unusable.
+        """
+        stamp = stamp_ns(image_message)
+        settings = self._settings
+        with self._lock:
+            camera = self._camera_or_raise()
+            T_base_camera = self._extrinsics(image_message, stamp)
+            prior = self._priors.prior(stamp)
+            R_level_base = self._level(stamp)
+        try:
+            image = decode(image_message)
+        except InputError as error:
+            raise InputError(f"{settings.image_topic}: {error}") from error
+        if image.shape[:2] != (camera.height, camera.width):
+            raise InputError(
+                f"{settings.image_topic}: image is {image.shape[1]}x{image.shape[0]} but CameraInfo on "
+                f"{settings.camera_info_topic} says {camera.width}x{camera.height}; send the calibration of this size"
+            )
+        frame = Frame(
+            image, camera, stamp, T_base_camera, R_level_base, settings.ground_height_in_base_m, name=camera_name
+        )
+        return frame, prior
+
+    def T_odom_base(self, stamp: int) -> Matrix:
+        """(4, 4) pose of `base_frame` in `odom_frame` at the stamp from TF, else from the odometry topic.
+
+        Raises MissingInputError naming both when neither reaches the stamp.
+        """
+        settings = self._settings
+        with self._lock:
+            try:
+                return self._tree.lookup(settings.odom_frame, settings.base_frame, stamp)
+            except MissingInputError as error:
+                pose = self._odometry.at(stamp, to_ns(settings.max_input_gap_s))
+                if pose is None:
+                    raise MissingInputError(f"{error}, or set odometry_topic") from error
+                return pose
+
+    def parent_of(self, child_frame: str) -> str:
+        """The frame that TF gives as parent of `child_frame`; empty when it has none."""
+        with self._lock:
+            return self._parents.get(child_frame, "")
+
+    # --- one method a role ---
+
+    def _add_camera_info(self, message: Any) -> None:
+        try:
+            self._camera = from_camera_info(message)
+        except InputError as error:
+            self._camera_refusal = str(error)
+            raise
+        self._camera_frame = message.header.frame_id
+
+    def _add_fix(self, message: Any) -> None:
+        fix = read_fix(message)
+        self._priors.add_fix(fix, self._antenna(fix))
+
+    def _add_odometry(self, message: Any) -> None:
+        T_odom_child = _pose(message.pose.pose)
+        child = message.child_frame_id
+        if child and child != self._settings.base_frame:
+            T_odom_child = T_odom_child @ self._tree.lookup(child, self._settings.base_frame)
+        self._odometry.add(stamp_ns(message), T_odom_child)
+        self._priors.add_odometry(stamp_ns(message), T_odom_child)
+
+    def _add_imu(self, message: Any) -> None:
+        if float(message.orientation_covariance[0]) == -1.0:
+            raise InputError("Imu says it has no orientation (covariance -1); leave imu_topic empty or use its filter")
+        settings = self._settings
+        R_world_imu = _rotation(message.orientation)
+        if settings.imu_convention == "ned":
+            R_world_imu = R_ENU_NED @ R_world_imu @ R_FRD_FLU
+        R_base_imu = self._tree.lookup(settings.base_frame, _frame(message.header.frame_id))[:3, :3]
+        R_magnetic_base = R_world_imu @ R_base_imu.T
+        # East-positive declination: magnetic north lies clockwise of true north, so counter-clockwise yaw shrinks.
+        R_map_base = rotation_z(-np.radians(settings.magnetic_declination_deg)) @ R_magnetic_base
+        self._attitudes.add(stamp_ns(message), R_map_base)
+        self._priors.add_heading(stamp_ns(message), yaw_of(R_map_base))
+
+    def _add_tf(self, message: Any) -> None:
+        for stamped in message.transforms:
+            parent, child = _frame(stamped.header.frame_id), _frame(stamped.child_frame_id)
+            self._tree.add(parent, child, stamp_ns(stamped), _transform(stamped.transform))
+            self._parents[child] = parent
+
+    def _add_tf_static(self, message: Any) -> None:
+        for stamped in message.transforms:
+            parent, child = _frame(stamped.header.frame_id), _frame(stamped.child_frame_id)
+            T_parent_child = _transform(stamped.transform)
+            self._static_transforms[child] = parent, T_parent_child
+            self._tree.add_static(parent, child, T_parent_child)
+            self._parents[child] = parent
+
+    # --- what assemble needs ---
+
+    def _camera_or_raise(self) -> Camera:
+        if self._camera is not None:
+            return self._camera
+        topic = self._settings.camera_info_topic
+        if self._camera_refusal:
+            raise MissingInputError(f"no usable CameraInfo on {topic}: {self._camera_refusal}")
+        raise MissingInputError(f"no CameraInfo on {topic} yet; start the camera's driver or correct camera_info_topic")
+
+    def _extrinsics(self, image_message: Any, stamp: int) -> Matrix:
+        frame = self._settings.camera_frame or _frame(image_message.header.frame_id) or _frame(self._camera_frame)
+        if not frame:
+            raise MissingInputError(f"{self._settings.image_topic}: image has no frame_id; set camera_frame")
+        return self._tree.lookup(self._settings.base_frame, frame, stamp)
+
+    def _antenna(self, fix: Fix) -> tuple[float, float, float]:
+        if self._settings.antenna_in_base_m:
+            x, y, z = self._settings.antenna_in_base_m
+            return x, y, z
+        try:
+            T_base_antenna = self._tree.lookup(self._settings.base_frame, _frame(fix.frame_id))
+        except MissingInputError as error:
+            # A prior a metre or two off still finds the place, so a fix without a transform is not thrown away.
+            self.warnings["antenna"] = f"{error}; until then the antenna is taken to sit at {self._settings.base_frame}"
+            return 0.0, 0.0, 0.0
+        self.warnings.pop("antenna", None)
+        x, y, z = (float(value) for value in T_base_antenna[:3, 3])
+        return x, y, z
+
+    def _level(self, stamp: int) -> Matrix:
+        """Roll and pitch from the Imu, else from odometry, else none."""
+        gap_ns = to_ns(self._settings.max_input_gap_s)
+        attitude = self._attitudes.at(stamp, gap_ns)
+        if attitude is None:
+            attitude = self._odometry_rotation(stamp, gap_ns)
+        if attitude is None and (self._settings.imu_topic or self._settings.odometry_topic):
+            self.warnings["attitude"] = (
+                "no Imu or odometry orientation at the image's stamp; the vehicle is taken as level"
+            )
+            return np.eye(3)
+        self.warnings.pop("attitude", None)
+        return np.eye(3) if attitude is None else level_rotation(attitude)
+
+    def _odometry_rotation(self, stamp: int, gap_ns: int) -> Matrix | None:
+        pose = self._odometry.at(stamp, gap_ns)
+        return None if pose is None else pose[:3, :3]
+
+    def _forget(self) -> None:
+        self._newest: dict[str, int] = {}
+        self._parents: dict[str, str] = {}
+        self._attitudes: Timeline[Matrix] = Timeline(slerp)
+        self._odometry: Timeline[Matrix] = Timeline(blend_transforms)
+        self._priors.reset()
+        self._tree = TransformTree()
+        for child, (parent, T_parent_child) in self._static_transforms.items():
+            self._tree.add_static(parent, child, T_parent_child)
+            self._parents[child] = parent
+
+
+def _frame(name: str) -> str:
+    """ROS 1 bags may still start a frame's name with a slash."""
+    return str(name).lstrip("/")
+
+
+def _rotation(quaternion: Any) -> Matrix:
+    return from_quaternion(quaternion.x, quaternion.y, quaternion.z, quaternion.w)
+
+
+def _transform(message: Any) -> Matrix:
+    """(4, 4) of a geometry_msgs/Transform."""
+    return _finite(transform(_rotation(message.rotation), _xyz(message.translation)))
+
+
+def _pose(message: Any) -> Matrix:
+    """(4, 4) of a geometry_msgs/Pose."""
+    return _finite(transform(_rotation(message.orientation), _xyz(message.position)))
+
+
+def _xyz(message: Any) -> tuple[float, float, float]:
+    return float(message.x), float(message.y), float(message.z)
+
+
+def _finite(T: Matrix) -> Matrix:
+    if not np.all(np.isfinite(T)):
+        raise InputError("pose holds NaN or infinite numbers; check its publisher")
+    return T
