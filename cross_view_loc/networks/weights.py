@@ -40,7 +40,9 @@ def save_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, obj
 def load_weights(path: Path) -> Weights:
     """Read a safetensors file, floats in single precision. Raises ModelError naming the file and the remedy."""
     if not path.is_file():
-        raise ModelError(f"no weights at {path}; reinstall the package or set weights_dir to the folder that holds them")
+        raise ModelError(
+            f"no weights at {path}; reinstall the package or set weights_dir to the folder that holds them"
+        )
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
@@ -56,4 +58,6 @@ def load_into(module: torch.nn.Module, weights: Weights) -> None:
     try:
         module.load_state_dict(weights.tensors)
     except RuntimeError as error:
-        raise ModelError(f"{weights.path} does not fit this version's network ({str(error).splitlines()[0]})") from error
+        raise ModelError(
+            f"{weights.path} does not fit this version's network ({str(error).splitlines()[0]})"
+        ) from error

@@ -1,0 +1,77 @@
+"""The compact monocular depth network: metric, because it is told where flat ground would be."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cross_view_loc.geometry.lifting import ViewGeometry
+from cross_view_loc.geometry.views import View
+from cross_view_loc.networks.unet import STRIDE_PX, UNet, normalize_image
+from cross_view_loc.networks.weights import load_into, load_weights
+
+LARGEST_DEPTH_M = 80.0
+
+
+class DepthNetwork(nn.Module):
+    """View (B, 3, H, W) with ray elevation and flat-ground inverse depth → log z-depth (B, H/4, W/4).
+
+    The network corrects flat ground rather than inventing metres: camera height and tilt come in with the rays, so the
+    scale of what stands on the ground follows from where it touches it. 1.6 M parameters.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = UNet(5, (24, 48, 72, 96), 32)
+        self.head = nn.Conv2d(32, 1, 1)
+        nn.init.constant_(self.head.bias, math.log(15.0))  # type: ignore[arg-type]
+
+    def forward(self, views: Tensor, elevation: Tensor, flat_inverse_depth: Tensor) -> Tensor:
+        rays = torch.stack([elevation * 2.0, flat_inverse_depth.clamp(max=0.5) * 4.0], 1)
+        x = torch.cat([normalize_image(views), rays], 1).contiguous(memory_format=torch.channels_last)
+        return self.head(self.body(x)).float()[:, 0].clamp(math.log(0.5), math.log(LARGEST_DEPTH_M * 1.5))
+
+
+class LearnedDepth:
+    """The depth network as a depth source."""
+
+    kind = "metric"
+
+    def __init__(self, path: Path, device: str = "cpu") -> None:
+        weights = load_weights(path)
+        self.network = DepthNetwork()
+        load_into(self.network, weights)
+        self.network.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.device = device
+        self.log_scale_std = float(weights.metadata.get("log_scale_std", 0.05))  # type: ignore[arg-type]
+
+    @torch.inference_mode()
+    def __call__(
+        self, image: NDArray[np.uint8], view: View, geometry: ViewGeometry, rays: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        pixel_rays = view.rays()
+        log_depth = self.network(
+            torch.from_numpy(image).to(self.device).permute(2, 0, 1)[None].float() / 255.0,
+            torch.from_numpy(geometry.elevation(pixel_rays)).to(self.device).float()[None],
+            torch.from_numpy(geometry.flat_inverse_depth(pixel_rays)).to(self.device).float()[None],
+        )[0]
+        depth = sample_depth(log_depth, view, torch.from_numpy(rays).to(self.device).float()).cpu().numpy()
+        return np.where(depth < LARGEST_DEPTH_M, depth, 0.0).astype(np.float64)
+
+
+def sample_depth(log_depth: Tensor, view: View, rays: Tensor) -> Tensor:
+    """Log-depth cells (h, w) of a view sampled bilinearly along rays (R, C, 3) → z-depth in metres (R, C)."""
+    u = rays[..., 0] * view.focal_px + view.width / 2
+    v = rays[..., 1] * view.focal_px + view.height / 2
+    # cell (i, j) is centred at pixel ((j + 0.5)·4, (i + 0.5)·4): exactly grid_sample's convention without corner alignment
+    grid = torch.stack([u / view.width, v / view.height], -1) * 2 - 1
+    assert log_depth.shape == (view.height // STRIDE_PX, view.width // STRIDE_PX)
+    sampled = torch.nn.functional.grid_sample(
+        log_depth[None, None], grid[None], align_corners=False, padding_mode="border"
+    )
+    return sampled[0, 0].exp()

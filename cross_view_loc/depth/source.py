@@ -1,0 +1,39 @@
+"""How far a pixel is: the interface every depth source keeps, and the flat-ground source that needs no network."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cross_view_loc.geometry.lifting import FARTHEST_M, ViewGeometry
+from cross_view_loc.geometry.views import View
+
+
+class DepthSource(Protocol):
+    """Depth of a view's cells."""
+
+    kind: str
+    """ "metric" or "flat": which confidence of the matcher goes with it."""
+    log_scale_std: float
+    """Deviation of the log of its scale error; what the alignment may correct."""
+
+    def __call__(
+        self, image: NDArray[np.uint8], view: View, geometry: ViewGeometry, rays: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Z-depth in metres (...) along `rays` (..., 3, cell centres of the view); 0 where unknown."""
+        ...
+
+
+class FlatGround:
+    """Depth of the plane under the vehicle; exact on a flat road, unknown above the horizon."""
+
+    kind = "flat"
+    log_scale_std = 0.02
+
+    def __call__(
+        self, image: NDArray[np.uint8], view: View, geometry: ViewGeometry, rays: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        inverse = geometry.flat_inverse_depth(rays)
+        return np.where(inverse > 1.0 / FARTHEST_M, 1.0 / np.maximum(inverse, 1e-6), 0.0)

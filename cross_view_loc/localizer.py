@@ -1,0 +1,301 @@
+"""The method on one page: patch → features → depth → lift → match → align → gate.
+
+Fine-grained cross-view localization as in Loc² (arXiv 2509.09792): local features of the ground image are matched with
+local features of the aerial image, only ground cells are lifted, with a depth prior, to the bird's-eye plane, and an
+alignment with scale turns the matches into a pose. By default the pose is the mode of the consensus of all cells; the
+published estimator (drawn matches, scale-aware Procrustes) is `estimator="matches"`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cross_view_loc.depth.learned import LearnedDepth
+from cross_view_loc.depth.source import DepthSource, FlatGround
+from cross_view_loc.errors import InputError
+from cross_view_loc.geometry.procrustes import procrustes_covariance
+from cross_view_loc.geometry.robust import RobustSettings, align_robustly
+from cross_view_loc.matching.aerial_cache import AerialFeatureCache, AerialFeatures, PatchSource
+from cross_view_loc.matching.consensus import (
+    GroundCells,
+    Lattice,
+    Mode,
+    body_to_patch,
+    find_peaks,
+    refine,
+    score_lattice,
+)
+from cross_view_loc.matching.encoders import AERIAL_METERS_PER_PIXEL, CELL_M, load_matcher
+from cross_view_loc.matching.ground import GroundObservation, mean_direction, observe_ground
+from cross_view_loc.matching.matches import CellMatches, draw_matches, guided_matches
+from cross_view_loc.matching.posterior import Calibration, Posterior, summarize
+from cross_view_loc.networks.weights import DEPTH_FILE, MATCHER_FILE, SHIPPED
+from cross_view_loc.types import Estimate, Frame, Match, Prior
+
+FEWEST_CELLS = 50
+LARGEST_HEADING_OFFSET_RAD = math.radians(15.0)
+"""The aerial encoder was trained on patches turned to the heading within this; wider ranges take several patches."""
+HEADING_STEP_RAD = math.radians(2.0)
+REACH_M = 40.0
+
+
+@dataclass(frozen=True)
+class LocalizerSettings:
+    """What changes the result; names and meanings are those of the node's parameters."""
+
+    depth: str = "learned"
+    estimator: str = "consensus"
+    search_radius_m: float = 20.0
+    heading_range_deg: float = 10.0
+    min_confidence: float = 0.5
+    max_position_std_m: float = 3.0
+    map_std_m: float = 0.3
+    seed: int = 0
+    device: str = "auto"
+    weights_dir: str = ""
+
+
+class Localizer:
+    """Frames and a prior in, an estimate out; the same object serves node, runner, training and evaluation."""
+
+    def __init__(self, aerial_map: PatchSource, settings: LocalizerSettings | None = None) -> None:
+        """Load the networks. Raises ModelError when weights are missing or damaged, InputError for unknown choices."""
+        self.settings = settings or LocalizerSettings()
+        self.device = pick_device(self.settings.device)
+        folder = Path(self.settings.weights_dir) if self.settings.weights_dir else SHIPPED
+        self.matcher, metadata = load_matcher(folder / MATCHER_FILE, self.device)
+        self.depth = make_depth(self.settings.depth, folder, self.device)
+        calibration = metadata.get("calibration", {})
+        self.calibration = Calibration(**calibration.get(self.depth.kind, {}))  # type: ignore[attr-defined]
+        self.aerial = AerialFeatureCache(aerial_map, self.matcher, self.device)
+        self.stage_seconds: dict[str, float] = {}
+        """Durations of the last call's stages."""
+
+    def locate(self, frames: Sequence[Frame], prior: Prior) -> Estimate:
+        """Estimate the pose of `base_link` at the first frame's stamp; all frames share one body frame.
+
+        Raises NoImageryError when the map has nothing at the prior, InputError when an image does not fit its camera.
+        A match that cannot be trusted is no error: the estimate says `accepted=False` and why.
+        """
+        clock = _Clock(self.stage_seconds)
+        ground = observe_ground(frames, self.matcher, self.depth, self.device)  # features, depth, lifting
+        clock.lap("ground")
+        if len(ground.cells.weight) < FEWEST_CELLS:
+            return _refused(prior, f"only {len(ground.cells.weight)} ground cells are in view; is the camera covered?")
+        candidates = []
+        for rotation, headings in self._heading_sectors(prior):
+            aerial = self._aerial_features(frames, prior, rotation)
+            clock.lap("aerial")
+            candidates.append(self._align(ground, aerial, prior, headings))
+            clock.lap("align")
+        best = max(candidates, key=lambda candidate: candidate.mode.score)
+        total = torch.logsumexp(torch.tensor([candidate.log_mass for candidate in candidates]), 0)
+        share = math.exp(best.log_mass - float(total))  # other headings' patches compete for the same probability
+        estimate = self._estimate(frames, prior, ground, best, share)
+        clock.lap("estimate")
+        return estimate
+
+    def _heading_sectors(self, prior: Prior) -> list[tuple[float, tuple[float, float]]]:
+        """(patch-up yaw, (lowest, highest) yaw) of the patches that cover the prior's heading range."""
+        count = math.ceil(prior.yaw_range_rad / (LARGEST_HEADING_OFFSET_RAD - 1e-9) - 1e-6)
+        width = 2 * prior.yaw_range_rad / count
+        lowest = prior.yaw_rad - prior.yaw_range_rad
+        return [(lowest + (i + 0.5) * width, (lowest + i * width, lowest + (i + 1) * width)) for i in range(count)]
+
+    def _aerial_features(self, frames: Sequence[Frame], prior: Prior, rotation: float) -> AerialFeatures:
+        forward, left = mean_direction(frames)
+        if math.hypot(forward, left) > 0.7:  # one way of looking: leave out what lies behind
+            ahead, side_m = (16.0 * forward, 16.0 * left), 40.0 + 2 * prior.radius_m
+        else:
+            ahead, side_m = (0.0, 0.0), 2 * (REACH_M * 0.8 + prior.radius_m)
+        size_px = 16 * math.ceil(side_m / AERIAL_METERS_PER_PIXEL / 16)
+        return self.aerial.features(prior.east_m, prior.north_m, rotation, ahead, size_px)
+
+    def _align(
+        self, ground: GroundObservation, aerial: AerialFeatures, prior: Prior, headings: tuple[float, float]
+    ) -> _Candidate:
+        """Score every pose of the lattice, then refine the best modes."""
+        sharpness = float(self.matcher.score_sharpness)
+        lattice = self._lattice(aerial, prior, headings)
+        volume = score_lattice(aerial.descriptors, ground.cells, lattice, sharpness)
+        if self.settings.estimator == "matches":
+            mode, matches = self._align_matches(ground, aerial, lattice)
+        else:
+            peaks = find_peaks(volume, lattice, count=3)
+            strong = _strongest(ground)
+            modes = [refine(aerial.descriptors, strong, p, sharpness, lattice.log_scale_std) for p in peaks]
+            mode, matches = max(modes, key=lambda each: each.score), None
+        log_mass = float(torch.logsumexp((volume / self.calibration.temperature).flatten(), 0))
+        return _Candidate(aerial, mode, summarize(volume, lattice, mode, self.calibration), log_mass, matches)
+
+    def _lattice(self, aerial: AerialFeatures, prior: Prior, headings: tuple[float, float]) -> Lattice:
+        up_rad = aerial.patch.rotation_rad
+        middle = math.remainder((headings[0] + headings[1]) / 2 - up_rad, 2 * math.pi)
+        half = (headings[1] - headings[0]) / 2
+        steps = 2 * math.ceil(half / HEADING_STEP_RAD - 1e-6) + 1
+        std = self.depth.log_scale_std
+        scales = [-1.2 * std, 0.0, 1.2 * std] if std >= 0.03 else [0.0]
+        return Lattice(
+            torch.tensor(aerial.to_patch(prior.east_m, prior.north_m), device=self.device),
+            math.ceil(prior.radius_m / CELL_M),
+            torch.linspace(middle - half, middle + half, steps, device=self.device),
+            torch.tensor(scales),
+            std,
+        )
+
+    def _align_matches(
+        self, ground: GroundObservation, aerial: AerialFeatures, lattice: Lattice
+    ) -> tuple[Mode, CellMatches]:
+        """The published estimator: drawn matches, robust hypotheses, weighted scale-aware Procrustes."""
+        generator = torch.Generator(self.device).manual_seed(self.settings.seed)
+        matches = draw_matches(aerial.descriptors, ground.cells, float(self.matcher.match_sharpness), generator)
+        heading = (lattice.headings_rad[0] + lattice.headings_rad[-1]) / 2
+        reach = float(lattice.headings_rad[-1] - heading)
+        limits = (lattice.prior, lattice.radius_cells * CELL_M, float(heading), reach * 1.2)
+        source = body_to_patch(matches.points_body)
+        aligned = align_robustly(
+            source, matches.points_patch, matches.weight, RobustSettings(), generator, limits=limits
+        )
+        if aligned is None:
+            return Mode(
+                torch.cat([lattice.prior, heading[None], heading[None] * 0]), -math.inf, torch.eye(4) * 100
+            ), matches
+        solution = aligned.solution
+        pose = torch.cat([solution.translation, solution.yaw_rad[None], solution.scale.log()[None]])
+        covariance = torch.eye(4)
+        covariance[:3, :3] = procrustes_covariance(source, matches.points_patch, aligned.inlier_weight, solution)
+        return Mode(pose, aligned.score, covariance), replace(matches, weight=aligned.inlier_weight)
+
+    def _estimate(
+        self, frames: Sequence[Frame], prior: Prior, ground: GroundObservation, best: _Candidate, share: float
+    ) -> Estimate:
+        aerial, mode = best.aerial, best.mode
+        matches, inliers = guided_matches(
+            aerial.descriptors, ground.cells, mode.pose, float(self.matcher.match_sharpness)
+        )
+        axes, patch = aerial.patch_axes(), aerial.patch
+        east, north = axes @ mode.pose[:2].double().cpu().numpy() + [patch.center_east_m, patch.center_north_m]
+        rotation = np.eye(3)
+        rotation[:2, :2] = axes
+        covariance = rotation @ best.posterior.covariance.double().cpu().numpy() @ rotation.T
+        covariance[:2, :2] += np.eye(2) * self.settings.map_std_m**2
+        confidence = best.posterior.confidence * share
+        worst_std_m = math.sqrt(float(np.linalg.eigvalsh(covariance[:2, :2])[-1]))
+        reason = self._why_refused(confidence, worst_std_m)
+        return Estimate(
+            stamp_ns=frames[0].stamp_ns,
+            east_m=float(east),
+            north_m=float(north),
+            yaw_rad=math.remainder(float(mode.pose[2]) + patch.rotation_rad, 2 * math.pi),
+            covariance=covariance,
+            scale=math.exp(float(mode.pose[3])),
+            confidence=confidence,
+            inlier_ratio=inliers,
+            accepted=not reason,
+            reason=reason,
+            matches=_explain(frames, ground, aerial, matches if best.matches is None else best.matches),
+        )
+
+    def _why_refused(self, confidence: float, worst_std_m: float) -> str:
+        """The gate; empty when the estimate may leave."""
+        if confidence < self.settings.min_confidence:
+            return f"ambiguous: confidence {confidence:.2f} is below min_confidence {self.settings.min_confidence:.2f}"
+        if not worst_std_m <= self.settings.max_position_std_m:
+            limit = self.settings.max_position_std_m
+            return f"uncertain: standard deviation {worst_std_m:.1f} m is above max_position_std_m {limit:.1f} m"
+        return ""
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """The best pose within one patch."""
+
+    aerial: AerialFeatures
+    mode: Mode
+    posterior: Posterior
+    log_mass: float
+    matches: CellMatches | None
+
+
+class _Clock:
+    """Adds up the seconds of each stage."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self._seconds, self._last = seconds, time.perf_counter()
+        seconds.clear()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self._seconds[stage] = self._seconds.get(stage, 0.0) + now - self._last
+        self._last = now
+
+
+def pick_device(name: str) -> str:
+    """ "auto" → "cuda" where there is one, else "cpu". Raises InputError for a device this machine lacks."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"device is '{name}' but torch finds no CUDA device; set device to 'auto' or 'cpu'")
+    return name
+
+
+def make_depth(name: str, folder: Path, device: str) -> DepthSource:
+    """The depth source of that name."""
+    if name == "flat":
+        return FlatGround()
+    if name == "learned":
+        return LearnedDepth(folder / DEPTH_FILE, device)
+    raise InputError(f"there is no depth source '{name}'; choose learned or flat")
+
+
+def _strongest(ground: GroundObservation, count: int = 1000) -> GroundCells:
+    """The cells that carry most of the weight: enough for refinement, at half the cost."""
+    cells = ground.cells
+    if len(cells.weight) <= count:
+        return cells
+    top = cells.weight.topk(count)
+    scale = cells.weight.sum() / top.values.sum()
+    return replace(
+        cells,
+        descriptors=cells.descriptors[top.indices],
+        weight=top.values * scale,
+        points_body=cells.points_body[top.indices],
+    )
+
+
+def _refused(prior: Prior, reason: str) -> Estimate:
+    spread = prior.radius_m**2 / 3
+    covariance = np.diag([spread, spread, min(prior.yaw_range_rad, math.pi) ** 2 / 3])
+    return Estimate(prior.stamp_ns, prior.east_m, prior.north_m, prior.yaw_rad, covariance, reason=reason)
+
+
+def _explain(
+    frames: Sequence[Frame], ground: GroundObservation, aerial: AerialFeatures, matches: CellMatches
+) -> tuple[Match, ...]:
+    kept = (matches.weight > 0).nonzero()[:, 0]
+    kept = kept[matches.weight[kept].argsort(descending=True)][:200]
+    axes, patch = aerial.patch_axes(), aerial.patch
+    points_map = matches.points_patch[kept].double().cpu().numpy() @ axes.T + [
+        patch.center_east_m,
+        patch.center_north_m,
+    ]
+    body = matches.points_body[kept].double().cpu().numpy()
+    index = matches.ground_index[kept].cpu().numpy()
+    weight = matches.weight[kept].cpu().numpy()
+    return tuple(
+        Match(
+            (float(ground.pixels[i, 0]), float(ground.pixels[i, 1])),
+            (float(b[0]), float(b[1])),
+            (float(m[0]), float(m[1])),
+            float(w),
+            frames[int(ground.frame_index[i])].name,
+        )
+        for i, b, m, w in zip(index, body, points_map, weight, strict=True)
+    )

@@ -1,0 +1,107 @@
+"""Aerial features of a patch, computed once and reused while the vehicle stays near."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cross_view_loc.aerial.patch import Patch
+from cross_view_loc.matching.encoders import AERIAL_METERS_PER_PIXEL, Matcher
+from cross_view_loc.networks.unet import STRIDE_PX
+
+SNAP_M = 4.0
+SNAP_HEADING_RAD = math.radians(5.0)
+"""Patches are cut at multiples of these, so that neighbouring frames ask for the same one."""
+
+
+class PatchSource(Protocol):
+    """Anything that cuts metric patches: an AerialMap, or one image file."""
+
+    def patch(
+        self,
+        center_east_m: float,
+        center_north_m: float,
+        size_px: int,
+        meters_per_pixel: float,
+        rotation_rad: float,
+    ) -> Patch:
+        """A square patch; raises NoImageryError where there is nothing at all."""
+        ...
+
+
+@dataclass(frozen=True)
+class AerialFeatures:
+    """A patch and its descriptors."""
+
+    patch: Patch
+    descriptors: Tensor
+    """(D, N, N); zero where there is no imagery, so that nothing is matched there."""
+
+    def to_patch(self, east_m: float, north_m: float) -> tuple[float, float]:
+        """Map position → (right, up) metres from the patch centre."""
+        d_east, d_north = east_m - self.patch.center_east_m, north_m - self.patch.center_north_m
+        c, s = math.cos(self.patch.rotation_rad), math.sin(self.patch.rotation_rad)
+        return d_east * s - d_north * c, d_east * c + d_north * s
+
+    def patch_axes(self) -> np.ndarray:
+        """(2, 2) matrix taking (right, up) to (east, north)."""
+        c, s = math.cos(self.patch.rotation_rad), math.sin(self.patch.rotation_rad)
+        return np.array([[s, c], [-c, s]])
+
+
+class AerialFeatureCache:
+    """Cuts snapped patches and keeps the features of the most recent ones."""
+
+    def __init__(self, source: PatchSource, matcher: Matcher, device: str, capacity: int = 48) -> None:
+        self._source, self._matcher, self._device, self._capacity = source, matcher, device, capacity
+        self._kept: OrderedDict[tuple[float, ...], AerialFeatures] = OrderedDict()
+        self.hits = 0
+        self.misses = 0
+
+    def features(
+        self, east_m: float, north_m: float, rotation_rad: float, ahead: tuple[float, float], size_px: int
+    ) -> AerialFeatures:
+        """Features of the snapped patch for a vehicle near (east, north) facing about `rotation_rad`.
+
+        `ahead` = metres (forward, left) from the vehicle to the patch centre: what lies behind a front camera is not
+        worth encoding.
+        """
+        rotation = round(rotation_rad / SNAP_HEADING_RAD) * SNAP_HEADING_RAD
+        snapped_east, snapped_north = round(east_m / SNAP_M) * SNAP_M, round(north_m / SNAP_M) * SNAP_M
+        rotation = math.remainder(rotation, 2 * math.pi)
+        key = (snapped_east, snapped_north, round(rotation, 6), *ahead, size_px)
+        if key in self._kept:
+            self.hits += 1
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        self.misses += 1
+        c, s = math.cos(rotation), math.sin(rotation)
+        patch = self._source.patch(
+            snapped_east + c * ahead[0] - s * ahead[1],
+            snapped_north + s * ahead[0] + c * ahead[1],
+            size_px,
+            AERIAL_METERS_PER_PIXEL,
+            rotation,
+        )
+        self._kept[key] = AerialFeatures(patch, encode_patch(self._matcher, patch, self._device))
+        while len(self._kept) > self._capacity:
+            self._kept.popitem(last=False)
+        return self._kept[key]
+
+
+@torch.inference_mode()
+def encode_patch(matcher: Matcher, patch: Patch, device: str) -> Tensor:
+    """Descriptors (D, N, N) of a patch, zero in cells that are not wholly covered by imagery."""
+    image = torch.from_numpy(np.ascontiguousarray(patch.image)).to(device).permute(2, 0, 1)[None].float() / 255.0
+    descriptors = matcher.aerial(image)[0]
+    if not patch.valid.all():
+        covered = torch.from_numpy(patch.valid).to(device).float()[None, None]
+        descriptors = descriptors * (F.avg_pool2d(covered, STRIDE_PX)[0] > 0.99)
+    return descriptors
