@@ -1,0 +1,98 @@
+"""Where aerial imagery comes from: one interface, and opening the right source for a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cross_view_loc.errors import MapError, MissingInputError
+from cross_view_loc.geometry.geodesy import MapOrigin
+
+
+class AerialSource(Protocol):
+    """Imagery by WGS84 position. Safe to use from several threads."""
+
+    @property
+    def name(self) -> str:
+        """File or service, as errors call it."""
+        ...
+
+    @property
+    def attribution(self) -> str:
+        """Whom to credit; empty when the map does not say."""
+        ...
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """South, west, north, east in degrees."""
+        ...
+
+    @property
+    def map_origin(self) -> MapOrigin | None:
+        """Origin the map itself recommends, or None."""
+        ...
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """One sentence for each thing found broken so far (a damaged tile), oldest first."""
+        ...
+
+    def contains(self, latitude_deg: float, longitude_deg: float) -> bool:
+        """Whether there is imagery at a place."""
+        ...
+
+    def sample(
+        self, latitude_deg: NDArray[np.float64], longitude_deg: NDArray[np.float64], meters_per_pixel: float
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """RGB (H, W, 3) and valid (H, W) at smoothly varying positions (H, W), about `meters_per_pixel` apart.
+
+        Longitudes may run past ±180 so that they vary smoothly across the antimeridian. Never raises for imagery
+        that is missing or damaged: those pixels are not valid.
+        """
+        ...
+
+
+def parse_map_origin(text: str, name: str) -> MapOrigin:
+    """Origin from "lat,lon[,height]" as maps carry it. Raises MapError naming the map."""
+    try:
+        values = [float(part) for part in text.split(",")]
+        if len(values) not in (2, 3):
+            raise ValueError
+    except ValueError:
+        raise MapError(f'map_origin "{text}" in the metadata of {name} is not "lat,lon,height"; correct it.') from None
+    return MapOrigin(*values)
+
+
+def open_source(path: str | Path) -> AerialSource:
+    """Source for a map file by its suffix: .mbtiles, .tif, .tiff.
+
+    Raises MissingInputError when there is no such file, MapError when it is not a map this package reads.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise MissingInputError(f"Map file {path} does not exist; give map_path (--map) an .mbtiles or GeoTIFF file.")
+    openers: dict[str, Callable[[Path], AerialSource]] = {
+        ".mbtiles": _open_mbtiles,
+        ".tif": _open_geotiff,
+        ".tiff": _open_geotiff,
+    }
+    opener = openers.get(path.suffix.lower())
+    if opener is None:
+        raise MapError(f"Map file {path} is of an unknown kind; give an .mbtiles, .tif or .tiff file.")
+    return opener(path)
+
+
+def _open_mbtiles(path: Path) -> AerialSource:
+    from cross_view_loc.aerial.mbtiles import MbtilesSource
+
+    return MbtilesSource(path)
+
+
+def _open_geotiff(path: Path) -> AerialSource:
+    from cross_view_loc.aerial.geotiff import GeotiffSource
+
+    return GeotiffSource(path)
