@@ -83,8 +83,8 @@ def _decode_raw(message: Any) -> Image:
         raise InputError(f"image is {width}x{height} pixels; check the camera driver")
     if step < row_bytes or data.size < step * (height - 1) + row_bytes:
         raise InputError(
-            f"image of {width}x{height} {message.encoding} with step {step} needs {max(step, row_bytes) * height} bytes "
-            f"but holds {data.size}; check the camera driver"
+            f"image of {width}x{height} {message.encoding} with step {step} needs {max(step, row_bytes) * height} "
+            f"bytes but holds {data.size}; check the camera driver"
         )
     # The last row may come without its padding.
     rows = np.lib.stride_tricks.as_strided(data, (height, row_bytes), (step, 1), writeable=False)
