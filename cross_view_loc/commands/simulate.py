@@ -1,0 +1,108 @@
+"""`cross_view_loc simulate`: a town drive as rosbag2, aerial map, ground truth and parameters."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tqdm import tqdm
+
+from cross_view_loc.simulation.rig import RIG_NAMES
+from cross_view_loc.simulation.simulate import SimulationSettings, simulate
+
+EXAMPLES = """examples:
+  cross_view_loc simulate --seed 9001 --out /tmp/drive
+  cross_view_loc simulate --seed 9001 --out /tmp/drive --duration 20 --cameras surround --gnss dishonest
+  cross_view_loc run /tmp/drive/bag --map /tmp/drive/map.mbtiles --config /tmp/drive/localizer.yaml
+
+The folder then holds bag/ (rosbag2, mcap), map.mbtiles, truth.tum (base_link in map at every image) and
+localizer.yaml. The same seed gives the same drive. Seeds below 9000 are for training, 9000-9999 for tests.
+"""
+
+
+class ConsoleProgress:
+    """Progress bars on standard error, one a stage; silent when that is no terminal."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+
+    def start(self, title: str, total: int) -> Callable[[int], None]:
+        """Close the last stage's bar and open the next."""
+        self.close()
+        bar = tqdm(total=total, desc=title, file=sys.stderr, disable=None)
+        self._bar = bar
+        return lambda count: (bar.update(count), None)[1]
+
+    def close(self) -> None:
+        """End the last bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    defaults = SimulationSettings(seed=0)
+    parser.add_argument("--seed", type=int, required=True, help="town, drive, looks and sensor errors follow from it")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write; must be empty")
+    parser.add_argument(
+        "--duration", type=float, default=defaults.duration_s, metavar="S", help="seconds (%(default)s)"
+    )
+    parser.add_argument("--cameras", choices=RIG_NAMES, default=defaults.cameras, help="camera rig (%(default)s)")
+    parser.add_argument(
+        "--rate", type=float, default=defaults.image_rate_hz, metavar="HZ", help="images a second (%(default)s)"
+    )
+    parser.add_argument(
+        "--town-size", type=float, default=defaults.town_size_m, metavar="M", help="side of the town (%(default)s)"
+    )
+    parser.add_argument(
+        "--gnss",
+        choices=("honest", "dishonest"),
+        default=defaults.gnss,
+        help="covariance in the fixes: that of the error, or 0.47/0.37 m as a real receiver claimed (%(default)s)",
+    )
+    parser.add_argument(
+        "--latitude", type=float, default=defaults.latitude_deg, metavar="DEG", help="of the town (%(default)s)"
+    )
+    parser.add_argument(
+        "--longitude", type=float, default=defaults.longitude_deg, metavar="DEG", help="of the town (%(default)s)"
+    )
+    parser.add_argument("--image-scale", type=float, default=1.0, metavar="F", help="shrink the images (%(default)s)")
+    parser.add_argument("--device", default="cpu", help="where images are rendered: cpu or cuda (%(default)s)")
+    parser.add_argument("--force", action="store_true", help="replace a drive that is already in the folder")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Write the drive and say where it is."""
+    settings = SimulationSettings(
+        seed=options.seed,
+        duration_s=options.duration,
+        cameras=options.cameras,
+        image_rate_hz=options.rate,
+        town_size_m=options.town_size,
+        gnss=options.gnss,
+        latitude_deg=options.latitude,
+        longitude_deg=options.longitude,
+        image_scale=options.image_scale,
+        device=options.device,
+    )
+    progress = ConsoleProgress()
+    try:
+        summary = simulate(settings, options.out, progress, options.force)
+    finally:
+        progress.close()
+    if options.json:
+        print(json.dumps(summary))
+        return 0
+    seconds = sum(summary["seconds"].values())
+    print(
+        f"{summary['out']}: {summary['distance_m']:g} m in {summary['duration_s']:g} s, "
+        f"{sum(summary['messages'].values())} messages ({summary['bag_bytes'] / 1e6:.1f} MB), "
+        f"{summary['tiles']} tiles ({summary['map_bytes'] / 1e6:.1f} MB), made in {seconds:.0f} s"
+    )
+    print(f"next: cross_view_loc run {summary['bag']} --map {summary['map']} --config {summary['parameters']}")
+    return 0
