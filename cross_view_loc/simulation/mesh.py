@@ -12,7 +12,7 @@ from cross_view_loc.simulation.materials import SurfaceMaterial
 _BOX_TRIANGLES = np.array(
     [[0, 1, 5], [0, 5, 4], [1, 2, 6], [1, 6, 5], [2, 3, 7], [2, 7, 6], [3, 0, 4], [3, 4, 7], [4, 5, 6], [4, 6, 7]]
 )
-"""Sides and top of a box whose corners 0-3 are the bottom (counter-clockwise) and 4-7 the top; there is no underside."""
+"""Sides and top of a box whose corners 0-3 are the bottom (counter-clockwise) and 4-7 the top; no underside."""
 
 
 @dataclass(frozen=True)
