@@ -1,0 +1,196 @@
+"""Opens rosbag2 (mcap, sqlite3) and ROS 1 bags without ROS, and guesses which topic is which."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rosbags.highlevel import AnyReader, AnyReaderError
+from rosbags.typesys import Stores, get_typestore
+
+from cross_view_loc.errors import InputError, MissingInputError
+
+IMAGE_TYPES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")
+CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
+FIX_TYPE = "sensor_msgs/msg/NavSatFix"
+ODOMETRY_TYPE = "nav_msgs/msg/Odometry"
+IMU_TYPE = "sensor_msgs/msg/Imu"
+TF_TYPES = ("tf2_msgs/msg/TFMessage", "tf/msg/tfMessage")
+
+_LIBRARY_ERRORS = (AnyReaderError, OSError, ValueError, KeyError, struct.error, AssertionError)
+"""What `rosbags` lets through when a file is damaged; each becomes one InputError."""
+
+
+@dataclass(frozen=True)
+class BagTopic:
+    """A topic of a bag: its name, its ROS 2 type name and how many messages it holds."""
+
+    name: str
+    type: str
+    count: int
+
+
+@dataclass(frozen=True)
+class BagMessage:
+    """One message, with the time it was recorded at (not its header's stamp)."""
+
+    topic: str
+    type: str
+    time_ns: int
+    message: Any
+
+
+class Bag:
+    """A recording, open for reading; use it in a `with` statement.
+
+    `path` is a rosbag2 folder, a single .mcap or .db3 file, or a ROS 1 .bag file. Raises MissingInputError when there
+    is nothing at `path`, InputError when it is no bag, is damaged or holds no messages.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.unreadable = 0
+        """Messages skipped so far because they could not be decoded."""
+        if not self.path.exists():
+            raise MissingInputError(
+                f"there is no bag at {self.path}; give a rosbag2 folder, an .mcap, .db3 or .bag file"
+            )
+        try:
+            self._reader = AnyReader([self.path], default_typestore=get_typestore(Stores.ROS2_JAZZY))
+            self._reader.open()
+        except Exception as error:  # the library raises many kinds for a damaged file
+            if not isinstance(error, _LIBRARY_ERRORS) and not type(error).__module__.startswith("rosbags"):
+                raise
+            raise InputError(
+                f"cannot open {self.path} as a bag ({_one_line(error)}); try `ros2 bag reindex`"
+            ) from error
+        counts = {name: info.msgcount for name, info in self._reader.topics.items()}
+        types = {connection.topic: connection.msgtype for connection in self._reader.connections}
+        self.topics = {name: BagTopic(name, kind, counts.get(name, 0)) for name, kind in sorted(types.items())}
+        if self._reader.message_count == 0:
+            self._reader.close()
+            raise InputError(f"the bag {self.path} is empty; record again, with at least images and CameraInfo")
+        self.start_ns: int = self._reader.start_time
+        self.end_ns: int = self._reader.end_time
+
+    def __enter__(self) -> Bag:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with contextlib.suppress(AnyReaderError):
+            self._reader.close()
+
+    def of_type(self, *types: str) -> list[str]:
+        """Names of the topics that have one of these types and at least one message, in order of name."""
+        return [topic.name for topic in self.topics.values() if topic.type in types and topic.count]
+
+    def messages(
+        self, topics: Collection[str], start_ns: int | None = None, stop_ns: int | None = None
+    ) -> Iterator[BagMessage]:
+        """Messages of these topics in the order they were recorded, those at `stop_ns` and later left out.
+
+        A message that cannot be decoded is left out and counted in `unreadable`. Raises InputError when the file
+        itself is damaged half-way.
+        """
+        connections = [connection for connection in self._reader.connections if connection.topic in topics]
+        if not connections:
+            return
+        stream = self._reader.messages(connections, start=start_ns, stop=stop_ns)
+        while True:
+            try:
+                connection, time_ns, data = next(stream)
+            except StopIteration:
+                return
+            except Exception as error:
+                raise InputError(
+                    f"the bag {self.path} is damaged ({_one_line(error)}); try `ros2 bag reindex`"
+                ) from error
+            try:
+                message = self._reader.deserialize(data, connection.msgtype)
+            except Exception:  # bytes that do not follow their type fail in any way they like
+                self.unreadable += 1
+                continue
+            yield BagMessage(connection.topic, connection.msgtype, time_ns, message)
+
+
+@dataclass(frozen=True)
+class BagTopics:
+    """Which topic of a bag plays which part; empty where the bag has none."""
+
+    image: str
+    camera_info: str
+    fix: str
+    odometry: str = ""
+    imu: str = ""
+    truth: str = ""
+    tf: tuple[str, ...] = ()
+    tf_static: tuple[str, ...] = ()
+
+
+def guess_topics(bag: Bag) -> BagTopics:
+    """Choose topics by their types and names: the way to run on a bag nobody has written a configuration for.
+
+    Raises MissingInputError when images, CameraInfo or fixes are missing altogether.
+    """
+    images = bag.of_type(*IMAGE_TYPES)
+    image = _likeliest(images, ("front", "compressed", "image"), ("depth", "mask", "label", "thermal", "debug"))
+    infos = bag.of_type(CAMERA_INFO_TYPE)
+    fixes = bag.of_type(FIX_TYPE)
+    for names, what, kind in ((images, "images", "sensor_msgs/Image or CompressedImage"),
+                              (infos, "CameraInfo", "sensor_msgs/CameraInfo"),
+                              (fixes, "GNSS fixes", "sensor_msgs/NavSatFix")):  # fmt: skip
+        if not names:
+            raise MissingInputError(
+                f"the bag {bag.path} has no {what}: no topic of type {kind} with messages; record one"
+            )
+    return BagTopics(
+        image=image,
+        camera_info=max(infos, key=lambda name: (_shared_names(name, image), -len(name))),
+        fix=_likeliest(fixes, ("gnss", "gps", "fix"), ("truth", "filtered", "rtk")),
+        odometry=_likeliest([name for name in bag.of_type(ODOMETRY_TYPE) if not _is_truth(name)],
+                            ("wheel", "odom"), ("gps", "gnss", "global", "map")),
+        imu=_likeliest(bag.of_type(IMU_TYPE), ("imu/data", "data"), ("raw",)),
+        **reference_topics(bag),
+    )  # fmt: skip
+
+
+def reference_topics(bag: Bag) -> dict[str, Any]:
+    """The topics no configuration names: transforms and, where recorded, ground truth."""
+    transforms = bag.of_type(*TF_TYPES)
+    return {
+        "truth": next((name for name in bag.of_type(ODOMETRY_TYPE) if _is_truth(name)), ""),
+        "tf": tuple(name for name in transforms if not name.endswith("_static")),
+        "tf_static": tuple(name for name in transforms if name.endswith("_static")),
+    }
+
+
+def _is_truth(name: str) -> bool:
+    return "truth" in name.lower()
+
+
+def _shared_names(name: str, other: str) -> int:
+    """How many names from the left two topics share: the CameraInfo of an image lies beside it."""
+    pairs = list(zip(name.split("/"), other.split("/"), strict=False))
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), len(pairs))
+
+
+def _likeliest(names: list[str], good: tuple[str, ...], bad: tuple[str, ...]) -> str:
+    """The name with most of the good and fewest of the bad words; the first of equals, empty when there is none."""
+
+    def score(name: str) -> tuple[int, int]:
+        low = name.lower()
+        return (-sum(word in low for word in bad), sum(word in low for word in good))
+
+    return max(names, key=score, default="")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

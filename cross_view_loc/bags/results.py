@@ -1,0 +1,144 @@
+"""What a run leaves on disk: estimates as TUM, CSV and GeoJSON, metrics as JSON, and the configuration it used."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from cross_view_loc.geometry.geodesy import MapProjection
+from cross_view_loc.types import Estimate, Prior
+
+CSV_COLUMNS = (
+    "stamp_ns", "status", "reason", "east_m", "north_m", "yaw_rad", "latitude_deg", "longitude_deg",
+    "var_east", "cov_east_north", "cov_east_yaw", "var_north", "cov_north_yaw", "var_yaw",
+    "scale", "confidence", "inlier_ratio", "prior_east_m", "prior_north_m", "prior_yaw_rad",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FrameRecord:
+    """What became of one camera image.
+
+    `status` is "accepted", "refused" (an estimate that did not pass the gate) or "skipped" (no estimate at all);
+    `reason` is empty only when accepted. `seconds` is the time the localizer took, 0 when it was not asked.
+    """
+
+    stamp_ns: int
+    status: str
+    reason: str = ""
+    prior: Prior | None = None
+    estimate: Estimate | None = None
+    seconds: float = 0.0
+
+
+def reasons(records: Iterable[FrameRecord]) -> Counter[str]:
+    """How often each reason for skipping or refusing occurred."""
+    return Counter(record.reason for record in records if record.reason)
+
+
+def result_folder(out: Path | None, root: Path = Path("results")) -> Path:
+    """`out` if given, else a new `results/<time>` that the link `results/latest` then points to; created."""
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        return out
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = next(path for i in range(1000) if not (path := root / (f"{stamp}-{i}" if i else stamp)).exists())
+    folder.mkdir(parents=True)
+    latest = root / "latest"
+    if latest.is_symlink() or not latest.exists():
+        latest.unlink(missing_ok=True)
+        latest.symlink_to(folder.name)
+    return folder
+
+
+def write_results(folder: Path, records: Sequence[FrameRecord], projection: MapProjection) -> None:
+    """Write estimates.tum (accepted only), estimates.csv (every image, with the reason) and estimates.geojson."""
+    (folder / "estimates.tum").write_text(tum_text(records), encoding="utf-8")
+    with (folder / "estimates.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, CSV_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(_csv_row(record, projection) for record in records)
+    (folder / "estimates.geojson").write_text(json.dumps(_geojson(records, projection)), encoding="utf-8")
+
+
+def tum_text(records: Iterable[FrameRecord]) -> str:
+    """Accepted poses of base_link in the map as `stamp x y z qx qy qz qw` lines, the format evo and others read."""
+    lines = []
+    for record in records:
+        if record.estimate is None or not record.estimate.accepted:
+            continue
+        pose, half = record.estimate, record.estimate.yaw_rad / 2
+        stamp = f"{pose.stamp_ns // 10**9}.{pose.stamp_ns % 10**9:09d}"
+        lines.append(f"{stamp} {pose.east_m:.6f} {pose.north_m:.6f} 0 0 0 {math.sin(half):.9f} {math.cos(half):.9f}\n")
+    return "".join(lines)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write an object as indented JSON; NaN, which JSON does not know, becomes null."""
+    path.write_text(json.dumps(without_nan(content), indent=2) + "\n", encoding="utf-8")
+
+
+def without_nan(value: Any) -> Any:
+    """The same nested value with None for every float that is not finite."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _csv_row(record: FrameRecord, projection: MapProjection) -> dict[str, Any]:
+    row: dict[str, Any] = {"stamp_ns": record.stamp_ns, "status": record.status, "reason": record.reason}
+    if record.prior is not None:
+        row |= {
+            "prior_east_m": f"{record.prior.east_m:.4f}",
+            "prior_north_m": f"{record.prior.north_m:.4f}",
+            "prior_yaw_rad": f"{record.prior.yaw_rad:.6f}",
+        }
+    pose = record.estimate
+    if pose is None:
+        return row
+    latitude, longitude, _ = projection.to_geodetic(pose.east_m, pose.north_m)
+    upper = pose.covariance[[0, 0, 0, 1, 1, 2], [0, 1, 2, 1, 2, 2]]
+    return row | {
+        "east_m": f"{pose.east_m:.4f}",
+        "north_m": f"{pose.north_m:.4f}",
+        "yaw_rad": f"{pose.yaw_rad:.6f}",
+        "latitude_deg": f"{float(latitude):.9f}",
+        "longitude_deg": f"{float(longitude):.9f}",
+        **dict(zip(CSV_COLUMNS[8:14], (f"{value:.6g}" for value in upper), strict=True)),
+        "scale": f"{pose.scale:.4f}",
+        "confidence": f"{pose.confidence:.4f}",
+        "inlier_ratio": f"{pose.inlier_ratio:.4f}",
+    }
+
+
+def _geojson(records: Sequence[FrameRecord], projection: MapProjection) -> dict[str, Any]:
+    """Points of all estimates, to drop onto any web map."""
+    features = []
+    for record in records:
+        if record.estimate is None:
+            continue
+        pose = record.estimate
+        latitude, longitude, _ = projection.to_geodetic(pose.east_m, pose.north_m)
+        features.append(
+            {
+                "type": "Feature",
+                "geometry": {"type": "Point", "coordinates": [round(float(longitude), 9), round(float(latitude), 9)]},
+                "properties": {
+                    "stamp_ns": pose.stamp_ns,
+                    "accepted": pose.accepted,
+                    "reason": record.reason,
+                    "bearing_deg": round((90.0 - math.degrees(pose.yaw_rad)) % 360.0, 3),
+                    "confidence": round(pose.confidence, 4),
+                },
+            }
+        )
+    return {"type": "FeatureCollection", "features": features}

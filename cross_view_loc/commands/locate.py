@@ -1,0 +1,204 @@
+"""`cross_view_loc locate`: one ground image in one aerial image, without ROS, bag or map file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cross_view_loc.aerial.image_file import ImageMap
+from cross_view_loc.errors import InputError, MissingInputError
+from cross_view_loc.geometry.cameras import Camera, EquirectangularCamera, PinholeCamera, StripCamera
+from cross_view_loc.geometry.transforms import rpy, transform
+from cross_view_loc.types import Estimate, Frame, Prior
+
+if TYPE_CHECKING:
+    from cross_view_loc.localizer import LocalizerSettings
+
+EXAMPLES = """examples:
+  a panorama, nothing known but the place:
+    cross_view_loc locate --ground street.jpg --aerial above.png --gsd 0.2 --camera equirectangular
+  a car's camera 1.6 m above the road, tilted down by 3 degrees, heading about north-east, as JSON:
+    cross_view_loc locate --ground front.jpg --aerial above.png --gsd 0.15 --camera pinhole:610,610,320,180 \\
+      --camera-height 1.6 --camera-pitch-deg 3 --heading-prior-deg 45 --heading-range-deg 10 --json
+
+The aerial image's top is north. Headings count clockwise from there and belong to the ground image's centre column
+(for a pinhole: its optical axis). The search is a square about the aerial image's centre. The result is the camera's
+place: dx_px, dy_px to the right of and below the centre, the same as east_m and north_m. An estimate that is not to
+be trusted is printed with "accepted": false and the reason; the exit status is 0 for it too.
+"""
+
+R_BASE_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+"""Optical axes (x right, y down, z forward) in a body frame (x forward, y left, z up) looking the same way."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--ground", type=Path, required=True, metavar="IMG", help="the camera's image")
+    parser.add_argument("--aerial", type=Path, required=True, metavar="IMG", help="aerial image, north up")
+    parser.add_argument("--gsd", type=float, required=True, metavar="M", help="metres per pixel of the aerial image")
+    parser.add_argument(
+        "--camera",
+        metavar="MODEL",
+        help="pinhole:fx,fy,cx,cy in pixels | equirectangular (2:1) | strip (360 degrees wide, cut above and below,"
+        " horizon in the middle row); default: by the image's shape",
+    )
+    parser.add_argument("--camera-height", type=float, default=1.65, metavar="M", help="above the ground (%(default)s)")
+    parser.add_argument(
+        "--camera-pitch-deg", type=float, default=0.0, metavar="DEG", help="how far it looks down (%(default)s)"
+    )
+    parser.add_argument(
+        "--heading-prior-deg", type=float, metavar="H", help="clockwise from image-up; default: unknown"
+    )
+    parser.add_argument(
+        "--heading-range-deg", type=float, metavar="R", help="searched on both sides of the heading (10 if it is given)"
+    )
+    parser.add_argument(
+        "--search-radius-m", type=float, metavar="M", help="half the searched square (20, or what the image allows)"
+    )
+    parser.add_argument("--depth", choices=("learned", "flat"), default="learned", help="depth source (%(default)s)")
+    parser.add_argument(
+        "--estimator", choices=("consensus", "matches"), default="consensus", help="how the pose is found (%(default)s)"
+    )
+    parser.add_argument("--weights-dir", default="", metavar="DIR", help="other weights than those of the package")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Localize and print."""
+    aerial = ImageMap.from_file(options.aerial, options.gsd)
+    frame = ground_frame(options)
+    settings_prior = search_prior(options, aerial)
+
+    from cross_view_loc.localizer import Localizer  # torch takes seconds to import: not before the options are checked
+
+    localizer = Localizer(aerial, localizer_settings(options, settings_prior))
+    estimate = localizer.locate([frame], settings_prior)
+    row = result_row(estimate, aerial)
+    print(json.dumps(row) if options.json else _sentence(row))
+    return 0
+
+
+def ground_frame(options: argparse.Namespace) -> Frame:
+    """The ground image as a frame whose `base_link` lies on the ground below the camera and looks where it looks."""
+    image = read_image(options.ground)
+    camera = parse_camera(options.camera, image.shape[1], image.shape[0])
+    if not 0.1 <= options.camera_height <= 100.0:
+        raise InputError(
+            f"--camera-height is {options.camera_height:g} m; give the height above the ground, 0.1 to 100"
+        )
+    if not abs(options.camera_pitch_deg) < 90.0:
+        raise InputError(
+            f"--camera-pitch-deg is {options.camera_pitch_deg:g}; give degrees below the horizon, under 90"
+        )
+    # A positive rotation about y (left) turns x (forward) towards -z: down.
+    R_base_camera = rpy(0.0, math.radians(options.camera_pitch_deg), 0.0) @ R_BASE_OPTICAL
+    T_base_camera = transform(R_base_camera, (0.0, 0.0, options.camera_height))
+    return Frame(image, camera, 0, T_base_camera, name="ground")
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB; one sentence when the file is missing or is no picture."""
+    if not path.is_file():
+        raise MissingInputError(f"there is no ground image at {path}; give an image file with --ground")
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise InputError(f"cannot read the ground image {path}; give a PNG or JPEG picture with --ground")
+    return np.ascontiguousarray(image[..., ::-1], dtype=np.uint8)
+
+
+def parse_camera(text: str | None, width: int, height: int) -> Camera:
+    """The camera of `--camera` for images of that size; without it, a panorama or a 70° pinhole by their shape."""
+    if text is None:
+        text = "equirectangular" if width == 2 * height else "strip" if width > 2.5 * height else "pinhole"
+        if text == "pinhole":
+            focal_px = width / 2 / math.tan(math.radians(35.0))
+            text = f"pinhole:{focal_px:.1f},{focal_px:.1f},{width / 2},{height / 2}"
+        print(f"no --camera given: taken as {text}", file=sys.stderr)
+    kind, _, numbers = text.partition(":")
+    if kind == "equirectangular" and not numbers:
+        return EquirectangularCamera(width, height)
+    if kind == "strip" and not numbers:
+        return StripCamera(width, height, height / 2)
+    try:
+        fx, fy, cx, cy = (float(number) for number in numbers.split(","))
+    except ValueError:
+        kind = ""
+    if kind != "pinhole":
+        raise InputError(
+            f"--camera '{text}' is not understood; give pinhole:fx,fy,cx,cy (pixels), equirectangular or strip"
+        )
+    return PinholeCamera(width, height, fx, fy, cx, cy)
+
+
+def search_prior(options: argparse.Namespace, aerial: ImageMap) -> Prior:
+    """Where and which way to search: about the aerial image's centre."""
+    height, width = aerial.image.shape[:2]
+    half_side_m = min(height, width) * options.gsd / 2
+    radius_m = min(20.0, half_side_m) if options.search_radius_m is None else options.search_radius_m
+    if not 0.0 < radius_m <= half_side_m:
+        raise InputError(
+            f"--search-radius-m is {radius_m:g}, but the aerial image reaches {half_side_m:.1f} m from its centre;"
+            " give a positive radius within it or a larger image"
+        )
+    range_deg = options.heading_range_deg
+    if options.heading_prior_deg is None:
+        if range_deg is not None and range_deg < 180.0:
+            raise InputError("--heading-range-deg needs --heading-prior-deg: the heading it is a range about")
+        return Prior(0, 0.0, 0.0, radius_m)
+    range_deg = 10.0 if range_deg is None else range_deg
+    if not 0.0 < range_deg <= 180.0:
+        raise InputError(f"--heading-range-deg is {range_deg:g}; give degrees on both sides, above 0 up to 180")
+    yaw_rad = math.radians(90.0 - options.heading_prior_deg)
+    return Prior(0, 0.0, 0.0, radius_m, math.remainder(yaw_rad, 2 * math.pi), math.radians(range_deg))
+
+
+def localizer_settings(options: argparse.Namespace, prior: Prior) -> LocalizerSettings:
+    """The localizer's settings of the options."""
+    from cross_view_loc.localizer import LocalizerSettings
+
+    return LocalizerSettings(
+        depth=options.depth,
+        estimator=options.estimator,
+        search_radius_m=prior.radius_m,
+        weights_dir=options.weights_dir,
+        device=options.device,
+    )
+
+
+def result_row(estimate: Estimate, aerial: ImageMap) -> dict[str, Any]:
+    """What `--json` prints."""
+    u, v = aerial.pixel(estimate.east_m, estimate.north_m)
+    height, width = aerial.image.shape[:2]
+    return {
+        "dx_px": round(float(u) - width / 2, 3),
+        "dy_px": round(float(v) - height / 2, 3),
+        "east_m": round(estimate.east_m, 4),
+        "north_m": round(estimate.north_m, 4),
+        "heading_deg": round((90.0 - math.degrees(estimate.yaw_rad)) % 360.0, 3),
+        "covariance": [[float(f"{value:.6g}") for value in row] for row in estimate.covariance],
+        "scale": round(estimate.scale, 4),
+        "confidence": round(estimate.confidence, 4),
+        "accepted": estimate.accepted,
+        "reason": estimate.reason,
+    }
+
+
+def _sentence(row: dict[str, Any]) -> str:
+    std_m = math.sqrt(max(row["covariance"][0][0], row["covariance"][1][1]))
+    std_deg = math.degrees(math.sqrt(row["covariance"][2][2]))
+    verdict = "accepted" if row["accepted"] else f"refused: {row['reason']}"
+    return (
+        f"{row['east_m']:+.2f} m east, {row['north_m']:+.2f} m north of the aerial image's centre "
+        f"({row['dx_px']:+.1f} px right, {row['dy_px']:+.1f} px down), standard deviation {std_m:.2f} m\n"
+        f"heading {row['heading_deg']:.1f}° clockwise from image-up, standard deviation {std_deg:.1f}°\n"
+        f"confidence {row['confidence']:.2f}, {verdict}"
+    )
