@@ -1,6 +1,7 @@
 """What all kernels share: the structures that describe scene, light and cameras, hashing and noise."""
 
 # mypy: ignore-errors  (annotations here are Warp types, evaluated at run time)
+# ruff: noqa: RUF046, SIM109, UP018  (Warp: float(0.0) declares a variable, a literal a constant; no `in`)
 
 from cross_view_loc.simulation.materials import SurfaceMaterial
 from cross_view_loc.simulation.noise import TABLE_SIZE
@@ -47,7 +48,7 @@ class SceneData:
     shadow: wp.array(dtype=wp.int64, ndim=2)
     shadow_from_map: wp.mat44
     shadow_size: int
-    leaf_gap: float  # level below which a crown is open: 0.36 summer, about 0.6 bare twigs
+    bareness: float  # 0 full crowns, 1 bare twigs
 
 
 @wp.struct
@@ -135,12 +136,22 @@ def noise_on(table: wp.array(dtype=float, ndim=2), p: wp.vec3, frequency: float,
 
 
 @wp.func
+def is_bare(scene: SceneData, seed: int) -> bool:
+    """Whether this tree has dropped its leaves; a few never do."""
+    return draw(seed, 6) < scene.bareness * 1.15 - 0.1
+
+
+@wp.func
 def leaf_is_open(scene: SceneData, p: wp.vec3, seed: int, facing: float) -> bool:
     """Whether one sees through a crown at p; crowns are ragged where the surface turns away (facing -> 0)."""
     offset = draw(seed, 5) * 400.0
-    level = 0.6 * noise_on(scene.fine_noise, p, 26.0, offset) + 0.4 * noise_on(scene.fine_noise, p, 60.0, offset)
+    low = noise_on(scene.fine_noise, p, 26.0, offset)
+    high = noise_on(scene.fine_noise, p, 60.0, offset)
     edge = 1.0 - facing
-    return level < scene.leaf_gap + 0.34 * edge * edge
+    if is_bare(scene, seed):
+        # Twigs: thin lines where the noise crosses its mean.
+        return wp.min(wp.abs(low - 0.5), 0.7 * wp.abs(high - 0.5)) > 0.025 * (1.0 - 0.7 * edge)
+    return 0.6 * low + 0.4 * high < 0.36 + 0.1 * scene.bareness + 0.34 * edge * edge
 
 
 @wp.func

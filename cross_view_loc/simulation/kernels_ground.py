@@ -1,6 +1,7 @@
 """The ground: baked once per appearance into a mip pyramid, then looked up by map position."""
 
 # mypy: ignore-errors  (annotations here are Warp types, evaluated at run time)
+# ruff: noqa: RUF046, SIM109, UP018  (Warp: float(0.0) declares a variable, a literal a constant; no `in`)
 
 from cross_view_loc.simulation.kernels_common import Look, SceneData, hash3, noise_at
 from cross_view_loc.simulation.materials import GroundMaterial

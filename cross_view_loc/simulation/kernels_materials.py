@@ -1,8 +1,9 @@
 """Procedural surfaces: albedo of walls, roofs, crowns, cars and street furniture from seed, position and uv."""
 
 # mypy: ignore-errors  (annotations here are Warp types, evaluated at run time)
+# ruff: noqa: RUF046, SIM109, UP018  (Warp: float(0.0) declares a variable, a literal a constant; no `in`)
 
-from cross_view_loc.simulation.kernels_common import Look, SceneData, draw, hash3, noise_at, noise_on
+from cross_view_loc.simulation.kernels_common import Look, SceneData, draw, hash3, is_bare, noise_at, noise_on
 from cross_view_loc.simulation.warp_runtime import MODULE_OPTIONS, wp
 
 wp.set_module_options(MODULE_OPTIONS)
@@ -149,6 +150,8 @@ def crown(scene: SceneData, look: Look, p: wp.vec3, n: wp.vec3, seed: int):
     if turned > 0.0:  # each tree turns at its own time and to its own colour
         hue = draw(seed, 32)
         c = c * (1.0 - turned) + wp.vec3(0.22 + 0.10 * hue, 0.06 + 0.11 * hue, 0.012) * turned
+    if is_bare(scene, seed):
+        c = wp.vec3(0.09, 0.07, 0.05) * (0.7 + 0.6 * t)
     offset = t * 400.0
     h1 = noise_on(scene.fine_noise, p, 60.0, offset)
     h2 = noise_on(scene.fine_noise, p, 16.0, offset + 50.0)

@@ -1,6 +1,7 @@
 """From light to the bytes a camera delivers: motion blur, exposure, white balance, noise, tone curve."""
 
 # mypy: ignore-errors  (annotations here are Warp types, evaluated at run time)
+# ruff: noqa: RUF046, SIM109, UP018  (Warp: float(0.0) declares a variable, a literal a constant; no `in`)
 
 from cross_view_loc.simulation.kernels_common import ORTHO, PINHOLE, CameraData, hash3
 from cross_view_loc.simulation.noise import GAUSSIAN_COUNT

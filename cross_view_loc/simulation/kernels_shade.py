@@ -1,6 +1,7 @@
 """From what a pixel sees to the light it receives: surface, sun and shadow, sky light, reflections, fog."""
 
 # mypy: ignore-errors  (annotations here are Warp types, evaluated at run time)
+# ruff: noqa: RUF046, SIM109, UP018  (Warp: float(0.0) declares a variable, a literal a constant; no `in`)
 
 from cross_view_loc.simulation.kernels_common import (
     LEAF,

@@ -5,6 +5,7 @@ the order of threads: the picture does not depend on scheduling.
 """
 
 # mypy: ignore-errors  (annotations here are Warp types, evaluated at run time)
+# ruff: noqa: RUF046, SIM109, UP018  (Warp: float(0.0) declares a variable, a literal a constant; no `in`)
 
 from cross_view_loc.simulation.kernels_common import (
     LEAF,
@@ -69,7 +70,7 @@ def rasterise(
     near: float,
     keys: wp.array(dtype=wp.int64, ndim=3),
 ):
-    """One thread per (camera, cluster). Homogeneous edge functions, so triangles that cross the near plane just work."""
+    """One thread per (camera, cluster). Homogeneous edge functions: triangles may cross the near plane."""
     k, cluster = wp.tid()
     camera = cameras[k]
     sphere = scene.clusters[cluster]

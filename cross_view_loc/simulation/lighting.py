@@ -24,7 +24,6 @@ GROUND_ALBEDO: dict[GroundMaterial, tuple[float, float, float]] = {
 }
 LEAF_DARK = np.array([0.035, 0.085, 0.02])
 LEAF_LIGHT = np.array([0.075, 0.13, 0.03])
-TWIG = np.array([0.10, 0.075, 0.055])
 
 
 def sun_direction(appearance: Appearance) -> NDArray:
@@ -32,11 +31,6 @@ def sun_direction(appearance: Appearance) -> NDArray:
     azimuth, elevation = np.radians([appearance.sun_azimuth_deg, appearance.sun_elevation_deg])
     level = np.cos(elevation)
     return np.array([np.sin(azimuth) * level, np.cos(azimuth) * level, np.sin(elevation)])
-
-
-def leaf_gap(appearance: Appearance) -> float:
-    """Noise level below which a crown is open; 0.36 leaves about 10 % open, 0.60 about 80 %."""
-    return 0.36 + 0.24 * appearance.bareness
 
 
 def make_look(appearance: Appearance) -> Look:
@@ -51,9 +45,6 @@ def make_look(appearance: Appearance) -> Look:
     else:
         zenith = np.array([0.20, 0.42, 1.0])
         horizon = np.array([0.90 + 0.36 * low_sun, 1.02, 1.18 - 0.3 * low_sun])
-    bare = appearance.bareness**2
-    dark = LEAF_DARK * appearance.leaf_tint * (1.0 - bare) + TWIG * bare
-    light = LEAF_LIGHT * appearance.leaf_tint * (1.0 - bare) + TWIG * 1.3 * bare
 
     look = Look()
     look.sun_direction = wp.vec3(*sun_direction(appearance))
@@ -65,9 +56,9 @@ def make_look(appearance: Appearance) -> Look:
     look.fog_per_m = appearance.fog_per_m
     look.cloud = appearance.cloud
     look.cloud_offset = float(appearance.seed * 37.3 % 400.0)
-    look.leaf_dark = wp.vec3(*dark)
-    look.leaf_light = wp.vec3(*light)
-    look.autumn = appearance.autumn * (1.0 - bare)
+    look.leaf_dark = wp.vec3(*(LEAF_DARK * appearance.leaf_tint))
+    look.leaf_light = wp.vec3(*(LEAF_LIGHT * appearance.leaf_tint))
+    look.autumn = appearance.autumn
     look.wetness = appearance.wetness
     look.paint = appearance.paint
     look.ground_offset = float(appearance.seed * 13.7 % 100.0)

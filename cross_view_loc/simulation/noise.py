@@ -26,7 +26,7 @@ def fractal_noise(size: int, rng: np.random.Generator, octaves: int, base: int, 
         # Two wrapped cells of margin make the cubic interpolation periodic.
         grid = np.pad(rng.standard_normal((cells, cells)).astype(np.float32), 2, mode="wrap")
         fine = cv2.resize(grid, None, fx=size / cells, fy=size / cells, interpolation=cv2.INTER_CUBIC)
-        margin = int(round(2 * size / cells))
+        margin = round(2 * size / cells)
         total += amplitude * fine[margin : margin + size, margin : margin + size]
         energy += amplitude**2
         amplitude *= persistence

@@ -14,7 +14,7 @@ from cross_view_loc.simulation.appearance import Appearance
 from cross_view_loc.simulation.kernels_common import MISS, SUN, CameraData, SceneData
 from cross_view_loc.simulation.kernels_ground import bake_ground
 from cross_view_loc.simulation.kernels_visibility import rasterise
-from cross_view_loc.simulation.lighting import ground_palette, leaf_gap, make_look, sun_direction
+from cross_view_loc.simulation.lighting import ground_palette, make_look, sun_direction
 from cross_view_loc.simulation.materials import SurfaceMaterial
 from cross_view_loc.simulation.mesh import TriangleMesh
 from cross_view_loc.simulation.warp_runtime import wp
@@ -41,7 +41,7 @@ class Scene:
         self._upload_mesh(town, mesh)
         self.data.coarse_noise = self._array(noise.coarse_table(), float)
         self.data.fine_noise = self._array(noise.fine_table(), float)
-        self.data.leaf_gap = leaf_gap(appearance)
+        self.data.bareness = appearance.bareness
         self._bake_ground(town, appearance)
         self._cast_shadows(mesh, sun_direction(appearance))
 
@@ -186,7 +186,7 @@ def _ground_surroundings(town: Town) -> tuple[NDArray, NDArray]:
     openness = np.clip(distance_m / 2.5, 0.0, 1.0) * 0.5 + 0.5
     crowns = np.zeros_like(away_from_walls)
     trees = np.asarray(town.trees).reshape(-1, 4)
-    for (column, row), radius_m in zip(town.ground_pixel(trees[:, :2]) / 4.0, trees[:, 2]):
+    for (column, row), radius_m in zip(town.ground_pixel(trees[:, :2]) / 4.0, trees[:, 2], strict=True):
         cv2.circle(crowns, (int(column), int(row)), int(radius_m / texel_m), 255, -1)
     crowns = cv2.GaussianBlur(crowns, (0, 0), 2)
     openness *= 1.0 - 0.4 * crowns / 255.0

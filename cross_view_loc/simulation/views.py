@@ -57,8 +57,8 @@ def pinhole_view(
 ) -> View:
     """Pinhole with its principal point at (width / 2, height / 2), pixel centres at +0.5.
 
-    `T_map_camera` (4, 4): pose of the optical frame (x right, y down, z forward). `velocity_map` (3,) m/s of the camera,
-    for motion blur over `exposure_s`.
+    `T_map_camera` (4, 4): pose of the optical frame (x right, y down, z forward). `velocity_map` (3,): m/s of the
+    camera, for motion blur over `exposure_s`.
     """
     pose = np.asarray(T_map_camera, float)
     rotation, position = pose[:3, :3], pose[:3, 3]

@@ -9,7 +9,8 @@ except ImportError as error:
         "Rendering the town needs NVIDIA Warp, which is not installed: pip install cross_view_loc[sim]."
     ) from error
 
-wp.config.quiet = True
+# Standard output belongs to the commands (--json); Warp would print its devices and modules there.
+wp.config.log_level = wp.LOG_ERROR
 
 # Kernels are never differentiated; without adjoints they compile in half the time.
 MODULE_OPTIONS = {"fast_math": True, "enable_backward": False}
