@@ -90,8 +90,8 @@ class Localizer:
         if len(ground.cells.weight) < FEWEST_CELLS:
             return _refused(prior, f"only {len(ground.cells.weight)} ground cells are in view; is the camera covered?")
         candidates = []
-        for rotation, headings in self._heading_sectors(prior):
-            aerial = self._aerial_features(frames, prior, rotation)
+        for rotation, headings in self.heading_sectors(prior):
+            aerial = self.aerial_features(frames, prior, rotation)
             clock.lap("aerial")
             candidates.append(self._align(ground, aerial, prior, headings))
             clock.lap("align")
@@ -102,14 +102,14 @@ class Localizer:
         clock.lap("estimate")
         return estimate
 
-    def _heading_sectors(self, prior: Prior) -> list[tuple[float, tuple[float, float]]]:
+    def heading_sectors(self, prior: Prior) -> list[tuple[float, tuple[float, float]]]:
         """(patch-up yaw, (lowest, highest) yaw) of the patches that cover the prior's heading range."""
         count = math.ceil(prior.yaw_range_rad / (LARGEST_HEADING_OFFSET_RAD - 1e-9) - 1e-6)
         width = 2 * prior.yaw_range_rad / count
         lowest = prior.yaw_rad - prior.yaw_range_rad
         return [(lowest + (i + 0.5) * width, (lowest + i * width, lowest + (i + 1) * width)) for i in range(count)]
 
-    def _aerial_features(self, frames: Sequence[Frame], prior: Prior, rotation: float) -> AerialFeatures:
+    def aerial_features(self, frames: Sequence[Frame], prior: Prior, rotation: float) -> AerialFeatures:
         forward, left = mean_direction(frames)
         if math.hypot(forward, left) > 0.7:  # one way of looking: leave out what lies behind
             ahead, side_m = (16.0 * forward, 16.0 * left), 40.0 + 2 * prior.radius_m
@@ -123,7 +123,7 @@ class Localizer:
     ) -> _Candidate:
         """Score every pose of the lattice, then refine the best modes."""
         sharpness = float(self.matcher.score_sharpness)
-        lattice = self._lattice(aerial, prior, headings)
+        lattice = self.lattice(aerial, prior, headings)
         volume = score_lattice(aerial.descriptors, ground.cells, lattice, sharpness)
         if self.settings.estimator == "matches":
             mode, matches = self._align_matches(ground, aerial, lattice)
@@ -135,7 +135,7 @@ class Localizer:
         log_mass = float(torch.logsumexp((volume / self.calibration.temperature).flatten(), 0))
         return _Candidate(aerial, mode, summarize(volume, lattice, mode, self.calibration), log_mass, matches)
 
-    def _lattice(self, aerial: AerialFeatures, prior: Prior, headings: tuple[float, float]) -> Lattice:
+    def lattice(self, aerial: AerialFeatures, prior: Prior, headings: tuple[float, float]) -> Lattice:
         up_rad = aerial.patch.rotation_rad
         middle = math.remainder((headings[0] + headings[1]) / 2 - up_rad, 2 * math.pi)
         half = (headings[1] - headings[0]) / 2
