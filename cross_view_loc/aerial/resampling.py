@@ -45,9 +45,9 @@ def bilinear(
     """
     # OpenCV counts pixel centres as integers.
     map_x, map_y = (x - 0.5).astype(np.float32), (y - 0.5).astype(np.float32)
-    sampled = cv2.remap(image, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    remapped = cv2.remap(image, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     weight = cv2.remap(valid.astype(np.uint8) * 255, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    sampled = np.asarray(sampled, dtype=np.uint8)
+    sampled: NDArray[np.uint8] = np.asarray(remapped, dtype=np.uint8)
     inside = (x >= 0.0) & (x <= image.shape[1]) & (y >= 0.0) & (y <= image.shape[0])
     ok = inside & (weight >= 254)
     sampled[~ok] = 0
