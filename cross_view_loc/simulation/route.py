@@ -13,7 +13,9 @@ from cross_view_loc.simulation.centerline import Centerline
 from cross_view_loc.simulation.roads import SMALLEST_TOWN_WITH_DRIVES_M, Road, RoadNetwork
 
 STEP_M = 0.5
-_TURN_RADIUS_M = 5.0
+_TIGHTEST_TURN_M = 5.5
+_KERB_RADIUS_M = 5.0
+_CLEARANCE_M = 1.3
 _SHARPEST_TURN_RAD = np.radians(115.0)
 _SHARE_OF_ROAD_FOR_TURN = 0.42
 _SMOOTHING_M = 1.2
@@ -31,11 +33,15 @@ def plan_route(network: RoadNetwork, length_m: float, rng: np.random.Generator) 
         )
     legs = _walk(network, length_m, rng)
     lanes = _choose_lanes(legs)
+    turns = [
+        _turn_lengths(network, before, after, lane[1], next_lane[0])
+        for (before, after), (lane, next_lane) in zip(pairwise(legs), pairwise(lanes), strict=True)
+    ]
     pieces: list[NDArray[np.float64]] = []
     for index, leg in enumerate(legs):
-        before = legs[index - 1] if index else None
-        after = legs[index + 1] if index + 1 < len(legs) else None
-        piece = _lane(network, leg, before, after, lanes[index])
+        start = turns[index - 1][1] if index else 0.0
+        end = turns[index][0] if index < len(turns) else 0.0
+        piece = _lane(leg, start, end, lanes[index])
         if pieces:
             pieces.append(_turn(pieces[-1], piece))
         pieces.append(piece)
@@ -111,27 +117,36 @@ def _lane_for_turn(turn_rad: float, current_lane: int) -> int:
     return 0 if turn_rad > 0.6 else current_lane
 
 
-def _lane(
-    network: RoadNetwork, leg: _Leg, before: _Leg | None, after: _Leg | None, offsets_m: tuple[float, float]
-) -> NDArray[np.float64]:
-    """(M, 2) lane centre between the junctions at both ends of a leg."""
-    length = leg.center.length_m
-    start = _trim(network, leg.start, before, leg, offsets_m[0]) if before else 0.0
-    end = _trim(network, leg.end, leg, after, offsets_m[1]) if after else 0.0
-    distance = np.arange(start, length - end, STEP_M)
+def _lane(leg: _Leg, start_m: float, end_m: float, offsets_m: tuple[float, float]) -> NDArray[np.float64]:
+    """(M, 2) lane centre of a leg without the given lengths at its ends; changes lane on the way where needed."""
+    distance = np.arange(start_m, leg.center.length_m - end_m, STEP_M)
     share = (distance - distance[0]) / max(distance[-1] - distance[0], STEP_M)
     blend = share * share * (3.0 - 2.0 * share)
     return leg.center.position(distance, -(offsets_m[0] + (offsets_m[1] - offsets_m[0]) * blend))
 
 
-def _trim(network: RoadNetwork, node: int, before: _Leg, after: _Leg, offset_m: float) -> float:
-    """How far before and after a junction's middle the turn begins and ends."""
-    turn = _turn_angle(before, after)
-    # Tangent length of an arc of the wanted radius; on a right turn the lane's corner lies before the roads' corner.
-    tangent = abs(np.tan(min(abs(turn), 2.5) / 2))
-    for_radius = (_TURN_RADIUS_M + (offset_m if turn < 0 else -offset_m)) * tangent
-    shortest = min(before.center.length_m, after.center.length_m)
-    return float(min(max(network.junction_radius_m[node] + 1.0, 6.0, for_radius), _SHARE_OF_ROAD_FOR_TURN * shortest))
+def _turn_lengths(
+    network: RoadNetwork, before: _Leg, after: _Leg, offset_before_m: float, offset_after_m: float
+) -> tuple[float, float]:
+    """How far before a junction's middle a turn begins and how far after it ends, such that it is about an arc."""
+    angle = _turn_angle(before, after)
+    usual = max(network.junction_radius_m[before.end] + 1.0, 6.0)
+    limits = tuple(_SHARE_OF_ROAD_FOR_TURN * leg.center.length_m for leg in (before, after))
+    if abs(np.sin(angle)) < 0.25 and np.cos(angle) > 0.0:
+        return min(usual, limits[0]), min(usual, limits[1])
+    # Where the two lanes' straight continuations meet, measured from the middle along either road.
+    meets_before = (offset_after_m - offset_before_m * np.cos(angle)) / np.sin(angle)
+    meets_after = meets_before * np.cos(angle) - offset_before_m * np.sin(angle)
+    if angle > 0.0:
+        tangent = max(usual + meets_before, usual - meets_after, _TIGHTEST_TURN_M * np.tan(angle / 2))
+    else:
+        # The widest right turn that keeps its distance from the rounded kerb of the inner corner.
+        to_kerb = min(before.road.width_m / 2 - offset_before_m, after.road.width_m / 2 - offset_after_m)
+        bend = 1.0 / np.cos(angle / 2)
+        spare = (to_kerb * bend - _CLEARANCE_M) / (bend - 1.0)
+        tangent = float(np.clip(_KERB_RADIUS_M + spare, _TIGHTEST_TURN_M, 25.0)) * np.tan(-angle / 2)
+    first, second = tangent - meets_before, tangent + meets_after
+    return float(np.clip(first, 0.0, limits[0])), float(np.clip(second, 0.0, limits[1]))
 
 
 def _turn(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.float64]:
