@@ -90,6 +90,14 @@ class Settings:
         "Transform to publish: none, map_to_odom (REP-105), map_to_base, or child (display-only leaf child_frame).",
         choices=("none", "map_to_odom", "map_to_base", "child"),
     )
+    transform_tolerance_s: float = _setting(
+        0.5,
+        _FRAMES,
+        "map_to_odom is post-dated by this, so that it also serves odometry newer than the image.",
+        minimum=0.0,
+        maximum=5.0,
+        live=True,
+    )
     child_frame: str = _setting("cross_view_base_link", _FRAMES, "Name of the leaf frame of tf_mode child.")
 
     map_path: str = _setting("", _MAP, "Aerial imagery: a file ending in .mbtiles, .tif or .tiff.")

@@ -63,7 +63,8 @@ class FrameAssembler:
         self._camera: Camera | None = None
         self._camera_refusal = ""
         self._camera_frame = ""
-        self._static_transforms: dict[str, tuple[str, Matrix]] = {}
+        self._tree = TransformTree()
+        self._parents: dict[str, set[str]] = {}
         self._forget()
 
     @property
@@ -148,10 +149,10 @@ class FrameAssembler:
                     raise MissingInputError(f"{error}, or set odometry_topic") from error
                 return pose
 
-    def parent_of(self, child_frame: str) -> str:
-        """The frame that TF gives as parent of `child_frame`; empty when it has none."""
+    def parents_of(self, child_frame: str) -> set[str]:
+        """Every frame that TF has given as parent of `child_frame` so far; more than one is a conflict."""
         with self._lock:
-            return self._parents.get(child_frame, "")
+            return set(self._parents.get(child_frame, ()))
 
     # --- one method a role ---
 
@@ -182,8 +183,7 @@ class FrameAssembler:
         R_world_imu = _rotation(message.orientation)
         if settings.imu_convention == "ned":
             R_world_imu = R_ENU_NED @ R_world_imu @ R_FRD_FLU
-        R_base_imu = self._tree.lookup(settings.base_frame, _frame(message.header.frame_id))[:3, :3]
-        R_magnetic_base = R_world_imu @ R_base_imu.T
+        R_magnetic_base = R_world_imu @ self._mount(message.header.frame_id)[:3, :3].T
         # East-positive declination: magnetic north lies clockwise of true north, so counter-clockwise yaw shrinks.
         R_map_base = rotation_z(-np.radians(settings.magnetic_declination_deg)) @ R_magnetic_base
         self._attitudes.add(stamp_ns(message), R_map_base)
@@ -191,17 +191,15 @@ class FrameAssembler:
 
     def _add_tf(self, message: Any) -> None:
         for stamped in message.transforms:
-            parent, child = _frame(stamped.header.frame_id), _frame(stamped.child_frame_id)
+            parent, child = stamped.header.frame_id, stamped.child_frame_id
             self._tree.add(parent, child, stamp_ns(stamped), _transform(stamped.transform))
-            self._parents[child] = parent
+            self._parents.setdefault(_frame(child), set()).add(_frame(parent))
 
     def _add_tf_static(self, message: Any) -> None:
         for stamped in message.transforms:
-            parent, child = _frame(stamped.header.frame_id), _frame(stamped.child_frame_id)
-            T_parent_child = _transform(stamped.transform)
-            self._static_transforms[child] = parent, T_parent_child
-            self._tree.add_static(parent, child, T_parent_child)
-            self._parents[child] = parent
+            parent, child = stamped.header.frame_id, stamped.child_frame_id
+            self._tree.add_static(parent, child, _transform(stamped.transform))
+            self._parents.setdefault(_frame(child), set()).add(_frame(parent))
 
     # --- what assemble needs ---
 
@@ -217,6 +215,14 @@ class FrameAssembler:
         frame = self._settings.camera_frame or _frame(image_message.header.frame_id) or _frame(self._camera_frame)
         if not frame:
             raise MissingInputError(f"{self._settings.image_topic}: image has no frame_id; set camera_frame")
+        return self._mount(frame, stamp)
+
+    def _mount(self, frame: str, stamp: int | None = None) -> Matrix:
+        """(4, 4) pose of a sensor's frame in `base_frame`; MissingInputError when TF does not know it."""
+        if _frame(frame) == self._settings.base_frame:
+            return np.eye(4)
+        if not frame:
+            raise MissingInputError("message has no frame_id, so where its sensor sits is unknown; correct its driver")
         return self._tree.lookup(self._settings.base_frame, frame, stamp)
 
     def _antenna(self, fix: Fix) -> tuple[float, float, float]:
@@ -224,7 +230,7 @@ class FrameAssembler:
             x, y, z = self._settings.antenna_in_base_m
             return x, y, z
         try:
-            T_base_antenna = self._tree.lookup(self._settings.base_frame, _frame(fix.frame_id))
+            T_base_antenna = self._mount(fix.frame_id)
         except MissingInputError as error:
             # A prior a metre or two off still finds the place, so a fix without a transform is not thrown away.
             self.warnings["antenna"] = f"{error}; until then the antenna is taken to sit at {self._settings.base_frame}"
@@ -253,14 +259,10 @@ class FrameAssembler:
 
     def _forget(self) -> None:
         self._newest: dict[str, int] = {}
-        self._parents: dict[str, str] = {}
         self._attitudes: Timeline[Matrix] = Timeline(slerp)
         self._odometry: Timeline[Matrix] = Timeline(blend_transforms)
         self._priors.reset()
-        self._tree = TransformTree()
-        for child, (parent, T_parent_child) in self._static_transforms.items():
-            self._tree.add_static(parent, child, T_parent_child)
-            self._parents[child] = parent
+        self._tree.clear_moving()
 
 
 def _frame(name: str) -> str:

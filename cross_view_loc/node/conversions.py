@@ -1,0 +1,68 @@
+"""Estimates to ROS messages."""
+
+from __future__ import annotations
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import PoseWithCovarianceStamped, TransformStamped
+from numpy.typing import NDArray
+
+from cross_view_loc.geometry.transforms import Matrix, inverse, rotation_z, to_quaternion, transform, yaw_of
+from cross_view_loc.inputs.stamps import NS_PER_S
+from cross_view_loc.types import Estimate
+
+UNKNOWN_VARIANCE = 1e6
+"""Of z (m²), roll and pitch (rad²), which are not estimated: a consumer that fuses them anyway learns nothing."""
+
+
+def to_time(stamp_ns: int) -> Time:
+    """A message stamp from integer nanoseconds."""
+    seconds, nanoseconds = divmod(stamp_ns, NS_PER_S)
+    return Time(sec=seconds, nanosec=nanoseconds)
+
+
+def pose_message(estimate: Estimate, map_frame: str) -> PoseWithCovarianceStamped:
+    """Pose of `base_link` in the map at the image's stamp; z, roll and pitch are 0 with `UNKNOWN_VARIANCE`."""
+    message = PoseWithCovarianceStamped()
+    message.header.stamp = to_time(estimate.stamp_ns)
+    message.header.frame_id = map_frame
+    message.pose.pose.position.x = float(estimate.east_m)
+    message.pose.pose.position.y = float(estimate.north_m)
+    x, y, z, w = (float(value) for value in to_quaternion(rotation_z(estimate.yaw_rad)))
+    orientation = message.pose.pose.orientation
+    orientation.x, orientation.y, orientation.z, orientation.w = x, y, z, w
+    message.pose.covariance = covariance_rows(estimate.covariance)
+    return message
+
+
+def covariance_rows(covariance: NDArray[np.float64]) -> list[float]:
+    """36 numbers, row by row over x y z roll pitch yaw, of a (3, 3) covariance of x, y, yaw."""
+    full = np.diag([0.0, 0.0, UNKNOWN_VARIANCE, UNKNOWN_VARIANCE, UNKNOWN_VARIANCE, 0.0])
+    x_y_yaw = [0, 1, 5]
+    full[np.ix_(x_y_yaw, x_y_yaw)] = covariance
+    return [float(value) for value in full.ravel()]
+
+
+def T_map_base(estimate: Estimate) -> Matrix:
+    """(4, 4) planar pose of the estimate."""
+    return transform(rotation_z(estimate.yaw_rad), (estimate.east_m, estimate.north_m, 0.0))
+
+
+def T_map_odom(estimate: Estimate, T_odom_base: Matrix) -> Matrix:
+    """(4, 4) planar pose of the odometry's frame: T_map_base · T_odom_base⁻¹, both at the image's stamp.
+
+    The estimate says nothing about height, roll and pitch, so these stay the odometry's own.
+    """
+    planar = transform(rotation_z(yaw_of(T_odom_base)), (T_odom_base[0, 3], T_odom_base[1, 3], 0.0))
+    return T_map_base(estimate) @ inverse(planar)
+
+
+def transform_message(T_parent_child: Matrix, parent: str, child: str, stamp_ns: int) -> TransformStamped:
+    """A stamped transform from a (4, 4) matrix."""
+    message = TransformStamped()
+    message.header.stamp = to_time(stamp_ns)
+    message.header.frame_id, message.child_frame_id = parent, child
+    translation, rotation = message.transform.translation, message.transform.rotation
+    translation.x, translation.y, translation.z = (float(value) for value in T_parent_child[:3, 3])
+    rotation.x, rotation.y, rotation.z, rotation.w = (float(value) for value in to_quaternion(T_parent_child[:3, :3]))
+    return message

@@ -1,0 +1,165 @@
+"""What the node has seen and done, and what that means; without ROS, so that every rule can be tested.
+
+Two verdicts, published as diagnostics:
+
+`inputs`
+    ERROR  a required topic (image, camera_info, fix) has never arrived, or is silent for `input_timeout_s`
+           (CameraInfo may be silent once it is known).
+    WARN   the same for a configured optional topic (odometry, imu); a message was unusable within the last
+           `PROBLEM_MEMORY_S`; something lacks that is replaced by an assumption (antenna position, attitude).
+`estimates`
+    ERROR  images arrive but none could be localized for `input_timeout_s`: the missing input, the missing imagery
+           or the failure is named.
+    WARN   fewer than half of the last 50 estimates were accepted (the last reason is named); TF is held back.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+PROBLEM_MEMORY_S = 5.0
+OK, WARN, ERROR = 0, 1, 2
+REQUIRED = ("image", "camera_info", "fix")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One line of diagnostics: level (0 OK, 1 WARN, 2 ERROR), a sentence and named values."""
+
+    name: str
+    level: int
+    sentence: str
+    values: dict[str, str]
+
+
+@dataclass
+class _Input:
+    topic: str
+    count: int = 0
+    bad: int = 0
+    problem: str = ""
+    problem_at: float = -1e9
+    arrivals: deque[float] = field(default_factory=lambda: deque(maxlen=100))
+
+    def rate_hz(self, now: float) -> float:
+        """Over the last five seconds."""
+        return sum(now - arrival <= 5.0 for arrival in self.arrivals) / 5.0
+
+
+class Health:
+    """Counters behind a lock; `clock` is a monotonic clock in seconds."""
+
+    def __init__(self, topics: dict[str, str], clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._inputs = {role: _Input(topic) for role, topic in topics.items()}
+        self._started = self._localized_at = clock()
+        self._problem = ""
+        self._tf_problem = ""
+        self._reason = ""
+        self._counts: Counter[str] = Counter()
+        self._accepted: deque[bool] = deque(maxlen=50)
+        self._compute_s: deque[float] = deque(maxlen=200)
+        self._latency_s: deque[float] = deque(maxlen=200)
+
+    def arrived(self, role: str) -> None:
+        """A message of this role came in."""
+        with self._lock:
+            self._inputs[role].count += 1
+            self._inputs[role].arrivals.append(self._clock())
+
+    def unusable(self, role: str, problem: str) -> int:
+        """A message of this role could not be used; returns how many so far."""
+        with self._lock:
+            entry = self._inputs[role]
+            entry.bad += 1
+            entry.problem, entry.problem_at = problem, self._clock()
+            return entry.bad
+
+    def count(self, name: str, amount: int = 1) -> int:
+        """Count an event; returns how many so far."""
+        with self._lock:
+            self._counts[name] += amount
+            return self._counts[name]
+
+    def not_localized(self, name: str, problem: str) -> int:
+        """An image could not be localized because of `problem`; returns how many for this `name`."""
+        with self._lock:
+            self._problem = problem
+            self._counts[name] += 1
+            return self._counts[name]
+
+    def localized(self, accepted: bool, reason: str, compute_s: float, latency_s: float | None) -> None:
+        """An image led to an estimate; `latency_s` from stamp to publication, None when the clocks differ."""
+        with self._lock:
+            self._localized_at = self._clock()
+            self._problem = ""
+            self._reason = reason or self._reason
+            self._accepted.append(accepted)
+            self._counts["accepted" if accepted else "refused"] += 1
+            self._compute_s.append(compute_s)
+            if latency_s is not None:
+                self._latency_s.append(latency_s)
+
+    def tf_held_back(self, problem: str) -> None:
+        """Why no transform was published; empty when it was."""
+        with self._lock:
+            self._tf_problem = problem
+
+    def counts(self) -> dict[str, int]:
+        """All events counted so far."""
+        with self._lock:
+            return dict(self._counts)
+
+    def verdicts(self, timeout_s: float, assumptions: Sequence[str] = ()) -> list[Verdict]:
+        """The present state of inputs and estimates."""
+        with self._lock:
+            now = self._clock()
+            return [self._inputs_verdict(now, timeout_s, assumptions), self._estimates_verdict(now, timeout_s)]
+
+    def _inputs_verdict(self, now: float, timeout_s: float, assumptions: Sequence[str]) -> Verdict:
+        errors, warnings, values = [], list(assumptions), {}
+        for role, entry in self._inputs.items():
+            last = entry.arrivals[-1] if entry.arrivals else None
+            may_rest = role == "camera_info" and last is not None
+            silent_s = now - (self._started if last is None else last)
+            if silent_s > timeout_s and not may_rest:
+                what = "has never arrived" if last is None else f"is silent for {silent_s:.1f} s"
+                sentence = f"{entry.topic} ({role}) {what}"
+                (errors if role in REQUIRED else warnings).append(sentence)
+            if now - entry.problem_at <= PROBLEM_MEMORY_S:
+                warnings.append(f"{entry.bad} unusable messages, the last: {entry.problem}")
+            values[f"{role} topic"] = entry.topic
+            values[f"{role} rate (Hz)"] = f"{entry.rate_hz(now):.1f}"
+            values[f"{role} age (s)"] = "never" if last is None else f"{now - last:.2f}"
+            values[f"{role} messages"] = str(entry.count)
+            values[f"{role} unusable"] = str(entry.bad)
+        level = ERROR if errors else WARN if warnings else OK
+        return Verdict("inputs", level, "; ".join(errors + warnings) or "all inputs arrive", values)
+
+    def _estimates_verdict(self, now: float, timeout_s: float) -> Verdict:
+        values = {name: str(number) for name, number in sorted(self._counts.items())}
+        for name, series in (("compute", self._compute_s), ("image to pose", self._latency_s)):
+            for percent in (50, 95):
+                value = f"{np.percentile(series, percent):.3f}" if series else "unknown"
+                values[f"{name} p{percent} (s)"] = value
+        share = sum(self._accepted) / len(self._accepted) if self._accepted else 0.0
+        values["accepted share of last 50"] = f"{share:.2f}" if self._accepted else "unknown"
+        values["last refusal"] = self._reason
+        image = self._inputs["image"].arrivals
+        if self._problem and image and now - self._localized_at > timeout_s:
+            return Verdict("estimates", ERROR, self._problem, values)
+        if not self._accepted:
+            return Verdict("estimates", OK, self._problem or "waiting for the first image", values)
+        if self._tf_problem:
+            return Verdict("estimates", WARN, f"no transform is published: {self._tf_problem}", values)
+        if share < 0.5:
+            sentence = f"only {share:.0%} of the last {len(self._accepted)} estimates accepted; last: {self._reason}"
+            return Verdict("estimates", WARN, sentence, values)
+        return Verdict("estimates", OK, f"{share:.0%} of the last {len(self._accepted)} estimates accepted", values)
