@@ -87,6 +87,7 @@ class Appearance:
             wetness=0.0,
             bareness=min(look.bareness, 0.15),
             gain=_exposure(strength, ambient, elevation_deg) * 10 ** rng.uniform(-0.05, 0.05),
+            white_balance=_triple(rng, (0.93, 0.98, 0.92), (1.07, 1.02, 1.07)),
             vignette=0.0,
             shot_noise=0.004,
             read_noise=0.002,
@@ -126,8 +127,8 @@ def _draw(seed: int, season: str, rng: np.random.Generator) -> Appearance:
     grass: dict[str, tuple[Colour, Colour]] = {
         "spring": ((0.8, 0.95, 0.7), (1.2, 1.35, 1.2)),
         "summer": ((0.8, 0.8, 0.7), (2.3, 1.3, 1.4)),
-        "autumn": ((1.1, 0.75, 0.7), (2.2, 1.15, 1.4)),
-        "winter": ((1.2, 0.65, 0.9), (2.1, 1.0, 2.0)),
+        "autumn": ((1.1, 0.8, 0.7), (2.0, 1.15, 1.4)),
+        "winter": ((1.1, 0.75, 0.9), (1.7, 1.05, 2.0)),
     }
     leaf: dict[str, tuple[Colour, Colour]] = {
         "spring": ((1.0, 0.9, 0.7), (1.8, 1.5, 1.4)),

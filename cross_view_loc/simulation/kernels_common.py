@@ -1,7 +1,7 @@
 """What all kernels share: the structures that describe scene, light and cameras, hashing and noise."""
 
-# mypy: ignore-errors  (annotations here are Warp types, evaluated at run time)
-# ruff: noqa: RUF046, SIM109, UP018  (Warp: float(0.0) declares a variable, a literal a constant; no `in`)
+# Annotations here are Warp types, which mean nothing to mypy.
+# mypy: ignore-errors
 
 from cross_view_loc.simulation.materials import SurfaceMaterial
 from cross_view_loc.simulation.noise import TABLE_SIZE

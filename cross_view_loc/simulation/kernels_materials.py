@@ -1,7 +1,9 @@
 """Procedural surfaces: albedo of walls, roofs, crowns, cars and street furniture from seed, position and uv."""
 
-# mypy: ignore-errors  (annotations here are Warp types, evaluated at run time)
-# ruff: noqa: RUF046, SIM109, UP018  (Warp: float(0.0) declares a variable, a literal a constant; no `in`)
+# Annotations here are Warp types, which mean nothing to mypy.
+# mypy: ignore-errors
+# In Warp float(0.0) declares a variable where a literal is a constant, and there is no `in`.
+# ruff: noqa: UP018
 
 from cross_view_loc.simulation.kernels_common import Look, SceneData, draw, hash3, is_bare, noise_at, noise_on
 from cross_view_loc.simulation.warp_runtime import MODULE_OPTIONS, wp

@@ -1,7 +1,9 @@
 """From light to the bytes a camera delivers: motion blur, exposure, white balance, noise, tone curve."""
 
-# mypy: ignore-errors  (annotations here are Warp types, evaluated at run time)
-# ruff: noqa: RUF046, SIM109, UP018  (Warp: float(0.0) declares a variable, a literal a constant; no `in`)
+# Annotations here are Warp types, which mean nothing to mypy.
+# mypy: ignore-errors
+# In Warp float(0.0) declares a variable where a literal is a constant, and there is no `in`.
+# ruff: noqa: UP018
 
 from cross_view_loc.simulation.kernels_common import ORTHO, PINHOLE, CameraData, hash3
 from cross_view_loc.simulation.noise import GAUSSIAN_COUNT

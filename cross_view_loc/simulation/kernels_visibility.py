@@ -4,8 +4,10 @@ Both write a depth buffer of 64-bit keys (distance bits << 32 | triangle), so th
 the order of threads: the picture does not depend on scheduling.
 """
 
-# mypy: ignore-errors  (annotations here are Warp types, evaluated at run time)
-# ruff: noqa: RUF046, SIM109, UP018  (Warp: float(0.0) declares a variable, a literal a constant; no `in`)
+# Annotations here are Warp types, which mean nothing to mypy.
+# mypy: ignore-errors
+# In Warp float(0.0) declares a variable where a literal is a constant, and there is no `in`.
+# ruff: noqa: RUF046, UP018
 
 from cross_view_loc.simulation.kernels_common import (
     LEAF,

@@ -46,7 +46,7 @@ class Renderer:
             wp.load_module(module, device=self.device)  # before any threads: compiling is not for two at once
         self._scene = Scene(town, appearance, self.device, keep_clear)
         self._sensor = make_sensor(appearance)
-        self._gaussian = wp.array(noise.gaussian_table(), dtype=float, device=self.device)
+        self._gaussian: Any = wp.array(noise.gaussian_table(), dtype=float, device=self.device)
 
     def pinhole(
         self,
@@ -141,7 +141,7 @@ class Renderer:
         device, data, count = self.device, self._scene.data, len(views)
         width, height, supersample = views[0].width, views[0].height, views[0].supersample
         wide, high = width * supersample, height * supersample
-        cameras = wp.array([view.data for view in views], dtype=CameraData, device=device)
+        cameras: Any = wp.array([view.data for view in views], dtype=CameraData, device=device)
         radiance = wp.empty((count, high, wide), dtype=wp.vec3, device=device)
         fine_depth = wp.empty((count, high, wide), dtype=float, device=device)
         rgb = wp.empty((count, height, width, 3), dtype=wp.uint8, device=device)

@@ -137,7 +137,7 @@ class Scene:
         self.data.shadow_from_map = camera.clip_from_map
         self.data.shadow_size = size
         keys = wp.full((1, size, size), MISS, dtype=wp.int64, device=self.device)
-        cameras = wp.array([camera], dtype=CameraData, device=self.device)
+        cameras: Any = wp.array([camera], dtype=CameraData, device=self.device)
         wp.launch(
             rasterise,
             dim=(1, self.cluster_count),
