@@ -100,6 +100,24 @@ class Bag:
         A message that cannot be decoded is left out and counted in `unreadable`. Raises InputError when the file
         itself is damaged half-way.
         """
+        for topic, kind, time_ns, data in self._raw(topics, start_ns, stop_ns):
+            try:
+                message = self._reader.deserialize(data, kind)
+            except Exception:  # bytes that do not follow their type fail in any way they like
+                self.unreadable += 1
+                continue
+            yield BagMessage(topic, kind, time_ns, message)
+
+    def serialized(
+        self, topics: Collection[str], start_ns: int | None = None, stop_ns: int | None = None
+    ) -> Iterator[BagMessage]:
+        """As `messages`, but each `message` stays the bytes (CDR) that a ROS 2 publisher can send as they are."""
+        for topic, kind, time_ns, data in self._raw(topics, start_ns, stop_ns):
+            yield BagMessage(topic, kind, time_ns, data)
+
+    def _raw(
+        self, topics: Collection[str], start_ns: int | None, stop_ns: int | None
+    ) -> Iterator[tuple[str, str, int, bytes]]:
         connections = [connection for connection in self._reader.connections if connection.topic in topics]
         if not connections:
             return
@@ -113,12 +131,7 @@ class Bag:
                 raise InputError(
                     f"the bag {self.path} is damaged ({_one_line(error)}); try `ros2 bag reindex`"
                 ) from error
-            try:
-                message = self._reader.deserialize(data, connection.msgtype)
-            except Exception:  # bytes that do not follow their type fail in any way they like
-                self.unreadable += 1
-                continue
-            yield BagMessage(connection.topic, connection.msgtype, time_ns, message)
+            yield connection.topic, connection.msgtype, time_ns, data
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What `cross_view_loc demo` is made of: the node as its own process, and the table it ends in."""
