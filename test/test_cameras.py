@@ -153,6 +153,18 @@ def test_fisheye_sees_behind_itself():
     np.testing.assert_allclose(rays, direction, atol=1e-9)
 
 
+@pytest.mark.parametrize("share", [0.5, 0.99, 0.9999])
+def test_rays_are_exact_up_to_where_the_fisheye_folds(share):
+    camera = FisheyeCamera(4000, 4000, 210.0, 212.0, 2000.0, 2000.0, EQUIDISTANT)
+    # The slope 1 + 3 k1 t² + 5 k2 t⁴ + 7 k3 t⁶ + 9 k4 t⁸ of the polynomial vanishes at this angle.
+    slope = np.polynomial.Polynomial([1, 0, 3 * 0.03, 0, 5 * -0.01, 0, 7 * 0.002, 0, 9 * -0.0005])
+    fold = min(root.real for root in slope.roots() if abs(root.imag) < 1e-9 and root.real > 0)
+    directions = [[np.sin(angle), 0.0, np.cos(angle)] for angle in (fold * share, min(fold * 1.01, np.pi))]
+    pixels, valid = camera.project(directions)
+    np.testing.assert_array_equal(valid, [True, False])
+    np.testing.assert_allclose(camera.unproject(pixels[0])[0], directions[0], atol=1e-9)
+
+
 def test_equirectangular_directions():
     camera = EquirectangularCamera(1024, 512)
     pixels, valid = camera.project([[0, 0, 1], [1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]])
