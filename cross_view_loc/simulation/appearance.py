@@ -85,9 +85,11 @@ class Appearance:
             cloud=0.1,
             fog_per_m=0.0,
             wetness=0.0,
-            bareness=min(look.bareness, 0.15),
+            bareness=min(look.bareness, 0.08),
             gain=_exposure(strength, ambient, elevation_deg) * 10 ** rng.uniform(-0.05, 0.05),
             white_balance=_triple(rng, (0.93, 0.98, 0.92), (1.07, 1.02, 1.07)),
+            saturation=rng.uniform(0.7, 1.05),
+            contrast=rng.uniform(0.0, 0.6),
             vignette=0.0,
             shot_noise=0.004,
             read_noise=0.002,
@@ -125,8 +127,8 @@ def _draw(seed: int, season: str, rng: np.random.Generator) -> Appearance:
     ambient = float(rng.uniform(1.05, 1.4) if overcast else rng.uniform(0.5, 0.9))
     wet = bool(rng.random() < (0.45 if overcast else 0.12))
     grass: dict[str, tuple[Colour, Colour]] = {
-        "spring": ((0.8, 0.95, 0.7), (1.2, 1.35, 1.2)),
-        "summer": ((0.8, 0.8, 0.7), (2.3, 1.3, 1.4)),
+        "spring": ((0.8, 0.85, 0.9), (1.4, 1.2, 1.8)),
+        "summer": ((0.8, 0.75, 0.8), (2.3, 1.2, 1.9)),
         "autumn": ((1.1, 0.8, 0.7), (2.0, 1.15, 1.4)),
         "winter": ((1.1, 0.75, 0.9), (1.7, 1.05, 2.0)),
     }
@@ -158,7 +160,7 @@ def _draw(seed: int, season: str, rng: np.random.Generator) -> Appearance:
         road_brightness=float(rng.uniform(0.6, 1.5)),
         gain=_exposure(strength, ambient, elevation_deg) * float(10 ** rng.uniform(-0.18, 0.15)),
         white_balance=_triple(rng, (0.85, 0.95, 0.82), (1.18, 1.05, 1.2)),
-        saturation=float(rng.uniform(0.6, 1.3)),
+        saturation=float(rng.uniform(0.6, 1.2)),
         contrast=float(rng.uniform(0.0, 0.9)),
         vignette=float(rng.uniform(0.0, 0.5)),
         shot_noise=float(rng.uniform(0.005, 0.05)),
