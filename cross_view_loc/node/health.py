@@ -124,7 +124,8 @@ class Health:
             return [self._inputs_verdict(now, timeout_s, assumptions), self._estimates_verdict(now, timeout_s)]
 
     def _inputs_verdict(self, now: float, timeout_s: float, assumptions: Sequence[str]) -> Verdict:
-        errors, warnings, values = [], list(assumptions), {}
+        errors: list[str] = []
+        warnings, values = list(assumptions), {}
         for role, entry in self._inputs.items():
             last = entry.arrivals[-1] if entry.arrivals else None
             may_rest = role == "camera_info" and last is not None

@@ -68,8 +68,9 @@ class LocalizerNode(rclpy.node.Node):
         self._make_localizer = make_localizer
         self._logged: dict[str, float] = {}
         self._worker: NewestFirstWorker[Any] | None = None
-        roles = {role: topic for topic, role in topics_of(self.settings).items() if not role.startswith("tf")}
-        self.health = Health({"image": self.settings.image_topic, **roles})
+        watched = {"image": self.settings.image_topic}
+        watched |= {str(role): topic for topic, role in topics_of(self.settings).items() if not role.startswith("tf")}
+        self.health = Health(watched)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # On a steady clock: with use_sim_time and no /clock, this must still speak.
         steady = rclpy.clock.Clock(clock_type=rclpy.clock.ClockType.STEADY_TIME)

@@ -1,15 +1,19 @@
-"""Entry of the `localizer` executable: says in one sentence what is missing, ends with status 0 on SIGINT and SIGTERM."""
+"""Entry of the `localizer` executable: one sentence when something is missing, status 0 on SIGINT and SIGTERM."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from cross_view_loc.errors import CrossViewError
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the node until it is stopped; 0 when it was asked to stop, 1 when it could not start."""
+def main(arguments: Sequence[str] | None = None, **node_arguments: Any) -> int:
+    """Run the node until it is stopped; 0 when it was asked to stop, 1 when it could not start.
+
+    `node_arguments` go to `LocalizerNode`.
+    """
     missing = _missing_ros()
     if missing:
         print(f"localizer: {missing}", file=sys.stderr)
@@ -22,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     node = None
     try:
         rclpy.init(args=None if arguments is None else list(arguments))
-        node = LocalizerNode()
+        node = LocalizerNode(**node_arguments)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         executor.spin()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import Protocol
@@ -51,8 +52,7 @@ def warm_up(localizer: Locates) -> float:
         np.full((360, 640, 3), 128, np.uint8), camera, 0, transform(R_BASE_OPTICAL, (1.0, 0.0, 1.5)), name="warm-up"
     )
     started = time.perf_counter()
-    try:
+    # There may be no imagery at the origin, for example; real images will say so.
+    with contextlib.suppress(CrossViewError):
         localizer.locate([frame], Prior(0, 0.0, 0.0, 20.0, 0.0, 0.1))
-    except CrossViewError:
-        pass  # no imagery at the origin, for example; real images will say so
     return time.perf_counter() - started
