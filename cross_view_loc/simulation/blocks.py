@@ -10,7 +10,7 @@ from cross_view_loc.simulation.lots import build_apartments, build_commerce, bui
 from cross_view_loc.simulation.materials import GroundMaterial
 from cross_view_loc.simulation.site import Site
 
-_PARK_TREE_M2 = 110.0
+_PARK_TREE_M2 = 65.0
 
 
 def fill_blocks(site: Site, blocks: list[Polygon]) -> None:

@@ -42,7 +42,7 @@ def furnish_streets(site: Site, network: RoadNetwork, areas: RoadAreas) -> None:
                 if index % 3 == 0 and side == 1:
                     _add_lamp(site, place, inward)
                 elif has_trees:
-                    site.planter.plant(place, rng.uniform(1.8, 3.0), rng.uniform(5.0, 8.0))
+                    site.planter.plant(place, rng.uniform(1.6, 2.4), rng.uniform(6.0, 9.0))
                     site.canvas.fill(Point(place).buffer(0.6), GroundMaterial.SOIL)
                 elif choice[0] < 0.12:
                     _add_sign(site, place, inward, int(rng.choice(_SIGN_SEEDS)))

@@ -42,7 +42,7 @@ def build_family_house(site: Site, lot: Polygon, block: Polygon) -> None:
     if rng.random() < site.style.border_share:
         _build_border(site, lot, front, seed)
     garden = lot.difference(house.buffer(1.5)).buffer(-1.0)
-    for _ in range(int(rng.integers(1, 5) * site.style.tree_density + 0.5)):
+    for _ in range(int(rng.integers(1, 6) * site.style.tree_density + 0.5)):
         site.planter.scatter(garden, rng.uniform(1.6, 4.0), rng.uniform(3.0, 9.0), rng, GroundMaterial.GRASS)
     if rng.random() < 0.3:
         bed_area = lot.difference(house.buffer(1.0)).buffer(-2.0)

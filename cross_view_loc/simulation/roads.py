@@ -21,6 +21,8 @@ DRIVE_MARGIN_M = 25.0
 SMALLEST_TOWN_WITH_DRIVES_M = 240.0
 
 BAY_WIDTH_M = 2.1
+KERB_RADIUS_M = 4.0
+"""Of the rounded corners between roads."""
 _BAY_CLEARANCE_M = 16.0
 _ATTEMPTS = 24
 _POINTS_PER_ROAD = 41
@@ -259,7 +261,7 @@ def build_areas(network: RoadNetwork, style: TownStyle, rng: np.random.Generator
             bay = Bay(road, side, _BAY_CLEARANCE_M, road.center.length_m - _BAY_CLEARANCE_M)
             bays.append(bay)
             parts.append(Polygon(road.center.strip(bay.start_m, bay.end_m, bay.left_m, BAY_WIDTH_M + 0.1)).buffer(0))
-    rounded = unary_union(parts).buffer(5).buffer(-5)
+    rounded = unary_union(parts).buffer(KERB_RADIUS_M).buffer(-KERB_RADIUS_M)
     carriageway = rounded.buffer(-1).buffer(1).intersection(town)
     with_sidewalks = rounded.buffer(style.sidewalk_width_m).intersection(town)
     return RoadAreas(

@@ -10,12 +10,11 @@ from scipy.ndimage import gaussian_filter1d
 
 from cross_view_loc.errors import InputError
 from cross_view_loc.simulation.centerline import Centerline
-from cross_view_loc.simulation.roads import SMALLEST_TOWN_WITH_DRIVES_M, Road, RoadNetwork
+from cross_view_loc.simulation.roads import KERB_RADIUS_M, SMALLEST_TOWN_WITH_DRIVES_M, Road, RoadNetwork
 
 STEP_M = 0.5
-_TIGHTEST_TURN_M = 5.5
-_KERB_RADIUS_M = 5.0
-_CLEARANCE_M = 1.3
+_TIGHTEST_TURN_M = 4.8
+_CLEARANCE_M = 1.5
 _SHARPEST_TURN_RAD = np.radians(115.0)
 _SHARE_OF_ROAD_FOR_TURN = 0.42
 _SMOOTHING_M = 1.2
@@ -144,7 +143,7 @@ def _turn_lengths(
         to_kerb = min(before.road.width_m / 2 - offset_before_m, after.road.width_m / 2 - offset_after_m)
         bend = 1.0 / np.cos(angle / 2)
         spare = (to_kerb * bend - _CLEARANCE_M) / (bend - 1.0)
-        tangent = float(np.clip(_KERB_RADIUS_M + spare, _TIGHTEST_TURN_M, 25.0)) * np.tan(-angle / 2)
+        tangent = float(np.clip(KERB_RADIUS_M + spare, _TIGHTEST_TURN_M, 25.0)) * np.tan(-angle / 2)
     first, second = tangent - meets_before, tangent + meets_after
     return float(np.clip(first, 0.0, limits[0])), float(np.clip(second, 0.0, limits[1]))
 
