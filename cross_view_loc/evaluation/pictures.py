@@ -171,11 +171,10 @@ def _draw_scale_bar(axes: Axes, aerial: Patch) -> None:
 
 def _show_patch(axes: Axes, patch: Patch, by_pixel: bool = False) -> None:
     """A patch in its own pixels, or a north-up patch in map metres."""
-    half = patch.size_m / 2
-    east, north = patch.center_east_m, patch.center_north_m
-    extent = (
-        (0, patch.size_px, patch.size_px, 0) if by_pixel else (east - half, east + half, north - half, north + half)
-    )
+    extent: tuple[float, ...] = (0, patch.size_px, patch.size_px, 0)
+    if not by_pixel:
+        half, east, north = patch.size_m / 2, patch.center_east_m, patch.center_north_m
+        extent = (east - half, east + half, north - half, north + half)
     _show_image(axes, patch.image, extent)
 
 

@@ -1,0 +1,160 @@
+"""`cross_view_loc run`: localize a recording offline, without ROS, with the live node's own inputs and localizer."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from cross_view_loc.aerial.map import AerialMap
+from cross_view_loc.aerial.sources import AerialSource, open_source
+from cross_view_loc.bags.reader import Bag, BagTopics
+from cross_view_loc.bags.results import (
+    FrameRecord,
+    reasons,
+    result_folder,
+    without_nan,
+    write_json,
+    write_results,
+)
+from cross_view_loc.bags.runner import BagRunner, choose_topics, first_fix_origin, read_truth, with_topics
+from cross_view_loc.errors import InputError
+from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection
+from cross_view_loc.inputs.assembler import FrameAssembler
+from cross_view_loc.inputs.stamps import to_ns
+from cross_view_loc.settings import Settings, parameter_file_text
+
+EXAMPLES = """examples:
+  a drive of `cross_view_loc simulate`, with its configuration:
+    cross_view_loc run drive/bag --map drive/map.mbtiles --config drive/localizer.yaml
+  your own bag: topics are guessed from their types and shown; a GeoTIFF as map; ten seconds, every second image:
+    cross_view_loc run my_bag --map city.tif --start 30 --duration 10 --stride 2
+  for scripts:
+    cross_view_loc run recording.mcap --map city.mbtiles --config car.yaml --out out --json
+
+BAG is a rosbag2 folder, an .mcap or .db3 file, or a ROS 1 .bag. The folder (results/<time> with the link
+results/latest, or --out) then holds estimates.tum (accepted poses), estimates.csv (every image, with the reason if
+it gave no pose), estimates.geojson, metrics.json and localizer.yaml (what was used).
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("bag", type=Path, metavar="BAG", help="the recording")
+    parser.add_argument("--map", type=Path, metavar="MAP", help=".mbtiles or GeoTIFF; default: map_path of --config")
+    parser.add_argument("--config", type=Path, metavar="YAML", help="the node's parameter file; default: guess topics")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (results/<time>)")
+    parser.add_argument("--start", type=float, default=0.0, metavar="S", help="skip this much of the bag (%(default)s)")
+    parser.add_argument("--duration", type=float, metavar="S", help="localize only this much of it")
+    parser.add_argument("--stride", type=int, default=1, metavar="N", help="every Nth image (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Run, write the results and say where they are."""
+    _check(options)
+    configured = Settings.from_yaml(options.config) if options.config else None
+    with Bag(options.bag) as bag:
+        topics = choose_topics(bag, configured)
+        if configured is None:
+            _show_guesses(topics)
+        settings = with_topics(configured or Settings(), topics)
+        map_path = options.map or settings.map_path
+        if not map_path:
+            raise InputError("no map: give an .mbtiles or GeoTIFF file with --map, or set map_path in --config")
+        source = open_source(map_path)
+        origin, where = map_origin(settings, source, bag, topics)
+        settings = dataclasses.replace(
+            settings,
+            map_path=str(Path(map_path).resolve()),
+            map_origin=(origin.latitude_deg, origin.longitude_deg, origin.height_m),
+        )
+        projection = MapProjection(origin, settings.map_projection)
+        start_ns = bag.start_ns + to_ns(options.start)
+        stop_ns = bag.end_ns + 1 if options.duration is None else start_ns + to_ns(options.duration)
+
+        from cross_view_loc.localizer import Localizer  # torch: not before the inputs are known to be good
+
+        localizer = Localizer(AerialMap(source, projection), settings.localizer_settings())
+        runner = BagRunner(bag, topics, FrameAssembler(settings, projection), localizer.locate, stride=options.stride)
+        with tqdm(total=runner.image_count(start_ns, stop_ns), unit="image", file=sys.stderr, disable=None) as bar:
+            records = runner.run(start_ns, stop_ns, lambda record: (bar.update(1), None)[1])
+        # Truth in a bag is relative to its own origin: without one in configuration or map nobody knows which.
+        truth = read_truth(bag, topics.truth) if topics.truth and where != "first fix" else None
+        unreadable = bag.unreadable
+
+    from cross_view_loc.evaluation.runs import run_row
+
+    row = run_row(records, truth, settings, bag=str(options.bag))
+    folder = result_folder(options.out)
+    write_results(folder, records, projection)
+    (folder / "localizer.yaml").write_text(
+        parameter_file_text(settings, f"What `cross_view_loc run {options.bag}` used."), encoding="utf-8"
+    )
+    summary = {
+        "results": [row],
+        "out": str(folder),
+        "map_origin": {**dataclasses.asdict(origin), "from": where},
+        "topics": dataclasses.asdict(topics),
+        "images": dict(Counter(record.status for record in records)),
+        "reasons": dict(reasons(records).most_common()),
+        "unusable_messages": dict(runner.unusable.most_common()),
+        "unreadable_messages": unreadable,
+        "map_problems": list(source.problems),
+    }
+    write_json(folder / "metrics.json", summary)
+    if options.json:
+        print(json.dumps(without_nan(summary)))
+    else:
+        _print_summary(summary, records)
+    return 0
+
+
+def map_origin(settings: Settings, source: AerialSource, bag: Bag, topics: BagTopics) -> tuple[MapOrigin, str]:
+    """The map's origin and where it comes from: configuration before the map's metadata before the first fix."""
+    if settings.map_origin:
+        return MapOrigin(*settings.map_origin), "configuration"
+    if source.map_origin is not None:
+        return source.map_origin, "map"
+    return first_fix_origin(bag, topics.fix), "first fix"
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.start < 0.0:
+        raise InputError(f"--start is {options.start:g}; give seconds from the bag's beginning, 0 or more")
+    if options.duration is not None and not options.duration > 0.0:
+        raise InputError(f"--duration is {options.duration:g}; give a positive number of seconds")
+    if options.stride < 1:
+        raise InputError(f"--stride is {options.stride}; give 1 for every image, 2 for every second one, …")
+
+
+def _show_guesses(topics: BagTopics) -> None:
+    print("topics, guessed by their types (name others in a --config file):", file=sys.stderr)
+    for part, name in dataclasses.asdict(topics).items():
+        shown = ", ".join(name) if isinstance(name, tuple) else name
+        print(f"  {part:12s} {shown or '-'}", file=sys.stderr)
+
+
+def _print_summary(summary: dict[str, Any], records: Sequence[FrameRecord]) -> None:
+    counts, row = summary["images"], summary["results"][0]
+    print(
+        f"{len(records)} images: {counts.get('accepted', 0)} accepted, {counts.get('refused', 0)} refused, "
+        f"{counts.get('skipped', 0)} skipped"
+    )
+    for reason, count in list(summary["reasons"].items())[:5]:
+        print(f"  {count:5d} × {reason}")
+    if row.get("position_median_m") is not None:
+        print(
+            f"against {summary['topics']['truth']}: position median {row['position_median_m']:.2f} m "
+            f"(prior {row['prior_position_median_m']:.2f} m), heading median {row['heading_median_deg']:.2f}°"
+        )
+    for problem in summary["map_problems"][:3]:
+        print(f"map: {problem}")
+    print(f"map origin from {summary['map_origin']['from']}; results in {summary['out']}")
