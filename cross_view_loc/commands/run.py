@@ -150,11 +150,15 @@ def _print_summary(summary: dict[str, Any], records: Sequence[FrameRecord]) -> N
     )
     for reason, count in list(summary["reasons"].items())[:5]:
         print(f"  {count:5d} × {reason}")
-    if row.get("position_median_m") is not None:
-        print(
-            f"against {summary['topics']['truth']}: position median {row['position_median_m']:.2f} m "
-            f"(prior {row['prior_position_median_m']:.2f} m), heading median {row['heading_median_deg']:.2f}°"
-        )
+    if row["position_median_m"] is not None:
+        print(f"against {summary['topics']['truth']}, all estimates (accepted ones):")
+        print(f"  position median {row['position_median_m']:.2f} m ({_or_dash(row['accepted_position_median_m'])} m)")
+        print(f"  prior    median {row['prior_position_median_m']:.2f} m")
+        print(f"  heading  median {row['heading_median_deg']:.2f}°")
     for problem in summary["map_problems"][:3]:
         print(f"map: {problem}")
     print(f"map origin from {summary['map_origin']['from']}; results in {summary['out']}")
+
+
+def _or_dash(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

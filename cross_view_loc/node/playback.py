@@ -44,6 +44,9 @@ class Received:
     """Everything that came back."""
 
     poses: list[ReceivedPose] = field(default_factory=list)
+    """Accepted ones, from ~/pose."""
+    estimate_stamps_ns: list[int] = field(default_factory=list)
+    """Images that led to an estimate, accepted or refused, from ~/pose_unchecked."""
     map_to_odom: list[tuple[int, Matrix]] = field(default_factory=list)
     """(stamp_ns, T_map_odom)"""
     diagnostics: dict[str, str] = field(default_factory=dict)
@@ -66,6 +69,7 @@ class Playback:
         self._node = rclpy.create_node("cross_view_loc_playback", context=self._context)
         self._publishers = {name: self._publisher(name) for name in self._topics}
         self._node.create_subscription(PoseWithCovarianceStamped, f"/{localizer}/pose", self._on_pose, 50)
+        self._node.create_subscription(PoseWithCovarianceStamped, f"/{localizer}/pose_unchecked", self._on_estimate, 50)
         self._node.create_subscription(TFMessage, "/tf", self._on_tf, 200)
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self._executor = SingleThreadedExecutor(context=self._context)
@@ -107,13 +111,13 @@ class Playback:
         return images
 
     def wait_quiet(self, quiet_s: float, at_most_s: float) -> None:
-        """Return when no pose has come for `quiet_s`."""
+        """Return when no estimate has come for `quiet_s`."""
         end = time.monotonic() + at_most_s
-        count, since = len(self.received.poses), time.monotonic()
+        count, since = len(self.received.estimate_stamps_ns), time.monotonic()
         while time.monotonic() < min(end, since + quiet_s):
             time.sleep(0.05)
-            if len(self.received.poses) != count:
-                count, since = len(self.received.poses), time.monotonic()
+            if len(self.received.estimate_stamps_ns) != count:
+                count, since = len(self.received.estimate_stamps_ns), time.monotonic()
 
     def _publisher(self, topic: str) -> Any:
         package, _, name = self._bag.topics[topic].type.split("/")
@@ -141,6 +145,9 @@ class Playback:
                 arrived - self._sent_at.get(stamp, math.nan),
             )
         )
+
+    def _on_estimate(self, message: PoseWithCovarianceStamped) -> None:
+        self.received.estimate_stamps_ns.append(stamp_ns(message))
 
     def _on_tf(self, message: TFMessage) -> None:
         for stamped in message.transforms:
