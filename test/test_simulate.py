@@ -17,11 +17,13 @@ from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection, mercator_p
 from cross_view_loc.geometry.transforms import from_quaternion, inverse, rpy, transform, yaw_of
 from cross_view_loc.settings import Settings
 from cross_view_loc.simulation import recording, sensors, tiles
+from cross_view_loc.simulation.materials import GroundMaterial
 from cross_view_loc.simulation.messages import TYPESTORE
 from cross_view_loc.simulation.rig import make_rig
+from cross_view_loc.simulation.town import Town
 
 PROJECTION = MapProjection(MapOrigin(48.0, 11.0, 500.0))
-SEED = 9105
+SEED = 9106
 WAVE_M = 8.0
 
 
@@ -286,6 +288,86 @@ def drive_folder(tmp_path_factory) -> Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def town() -> Town:
+    return Town(SEED, size_m=240.0)
+
+
+def best_shift(picture_at, paint_at, points: np.ndarray, shifts_m: np.ndarray) -> np.ndarray:
+    """The (east, north) shift of the points that makes the picture's brightness agree best with the town's paint."""
+    paint = paint_at(points) - paint_at(points).mean()
+    score = np.full((len(shifts_m), len(shifts_m)), -1.0)
+    for i, east in enumerate(shifts_m):
+        for j, north in enumerate(shifts_m):
+            light = picture_at(points + np.array([east, north]))
+            score[i, j] = np.corrcoef(paint, light)[0, 1]
+    i, j = np.unravel_index(np.argmax(score), score.shape)
+    assert score[i, j] > 0.3, "the picture shows no paint"
+    return np.array([shifts_m[i], shifts_m[j]])
+
+
+def paint_of(town: Town, points: np.ndarray) -> np.ndarray:
+    column, row = np.floor(town.ground_pixel(points)).astype(int).T
+    return town.markings[row, column].astype(float)
+
+
+def on_asphalt(town: Town, points: np.ndarray) -> np.ndarray:
+    column, row = np.floor(town.ground_pixel(points)).astype(int).T
+    return points[town.ground_material[row, column] == GroundMaterial.ASPHALT]
+
+
+def test_road_paint_lies_where_the_town_has_it(drive_folder, town):
+    zoom = 20
+    with sqlite3.connect(drive_folder / "map.mbtiles") as connection:
+        rows = connection.execute("SELECT tile_column, tile_row, tile_data FROM tiles WHERE zoom_level=20").fetchall()
+    x0, y0 = min(x for x, _, _ in rows), min(2**zoom - 1 - y for _, y, _ in rows)
+    side = 256 * (1 + max(x for x, _, _ in rows) - x0)
+    mosaic = np.zeros((side + 256, side + 256), np.float32)
+    for x, y, data in rows:
+        u, v = 256 * (x - x0), 256 * (2**zoom - 1 - y - y0)
+        mosaic[v : v + 256, u : u + 256] = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+
+    def light(points: np.ndarray) -> np.ndarray:
+        latitude, longitude, _ = PROJECTION.to_geodetic(points[:, 0], points[:, 1], 0.0)
+        x, y = mercator_pixel(latitude, longitude, zoom)
+        at = (x - 256 * x0 - 0.5).astype(np.float32), (y - 256 * y0 - 0.5).astype(np.float32)
+        return cv2.remap(mosaic, at[0][:, None], at[1][:, None], cv2.INTER_LINEAR)[:, 0]
+
+    points = on_asphalt(town, np.random.default_rng(0).uniform(-100, 100, (30000, 2)))
+    shift = best_shift(light, lambda p: paint_of(town, p), points, np.arange(-0.3, 0.31, 0.05))
+    assert np.abs(shift).max() <= 0.051
+
+
+def test_images_show_road_paint_where_truth_transforms_and_calibration_put_it(drive_folder, town):
+    bag = read_bag(drive_folder / "bag")
+    K = bag["/camera/front/camera_info"][0][1].k.reshape(3, 3)
+    T_base_camera = make_rig("front").cameras[0].T_base_camera
+    truth = np.loadtxt(drive_folder / "truth.tum")
+    gathered = []
+    for row, (_, message) in zip(truth, bag["/camera/front/image/compressed"], strict=True):
+        T_map_camera = transform(from_quaternion(*row[4:]), row[1:4]) @ T_base_camera
+        image = cv2.imdecode(message.data, cv2.IMREAD_GRAYSCALE).astype(np.float32)
+        ahead = T_map_camera[:2, 3] + 9.0 * T_map_camera[:2, 2]
+        points = on_asphalt(town, ahead + np.random.default_rng(1).uniform(-5, 5, (3000, 2)))
+        gathered.append((inverse(T_map_camera), image, points))
+
+    def light(points: np.ndarray) -> np.ndarray:
+        shift = points[0] - gathered[0][2][0]
+        values = []
+        for T_camera_map, image, own in gathered:
+            ground = own + shift
+            spot = np.c_[ground, town.height(ground[:, 0], ground[:, 1])] @ T_camera_map[:3, :3].T + T_camera_map[:3, 3]
+            pixel = (spot @ K.T)[:, :2] / spot[:, 2:]  # OpenCV: the first pixel's centre is 0, as in cv2.remap
+            at = pixel.astype(np.float32)
+            value = cv2.remap(image, at[:, :1], at[:, 1:], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
+            values.append(value - value.mean())
+        return np.concatenate(values)
+
+    points = np.concatenate([own for _, _, own in gathered])
+    shift = best_shift(light, lambda p: paint_of(town, p), points, np.arange(-0.6, 0.61, 0.1))
+    assert np.abs(shift).max() <= 0.11
+
+
 def test_truth_lies_on_ground_truth_odometry(drive_folder):
     truth = np.loadtxt(drive_folder / "truth.tum")
     bag = read_bag(drive_folder / "bag")
@@ -323,19 +405,20 @@ def test_impossible_options_are_one_sentence(tmp_path, capsys, option):
     assert not (tmp_path / "x").exists()
 
 
-def test_same_seed_same_bytes(drive_folder, tmp_path, capsys):
+def test_same_seed_same_bytes(drive_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(tiles, "write_mbtiles", lambda path, *rest, **named: path.write_bytes(b"") or 0)
     options = ["--duration", "2", "--town-size", "240", "--image-scale", "0.25", "--json"]
     (tmp_path / "again").mkdir()
     assert cli.main(["simulate", "--seed", str(SEED), "--out", str(tmp_path / "again"), *options]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["seed"] == SEED and summary["messages"]["/camera/front/image/compressed"] == 10
-
-    def digest(path: Path) -> str:
-        checksum = hashlib.sha256()
-        with Reader(path) as reader:
-            for connection, stamp_ns, data in reader.messages():
-                checksum.update(f"{connection.topic} {stamp_ns} ".encode() + data)
-        return checksum.hexdigest()
-
-    assert digest(drive_folder / "bag") == digest(tmp_path / "again" / "bag")
+    assert bag_digest(drive_folder / "bag") == bag_digest(tmp_path / "again" / "bag")
     assert (drive_folder / "truth.tum").read_bytes() == (tmp_path / "again" / "truth.tum").read_bytes()
+
+
+def bag_digest(path: Path) -> str:
+    checksum = hashlib.sha256()
+    with Reader(path) as reader:
+        for connection, stamp_ns, data in reader.messages():
+            checksum.update(f"{connection.topic} {stamp_ns} ".encode() + data)
+    return checksum.hexdigest()
