@@ -38,7 +38,7 @@ def paint_streets(
 def bay_slots(bay: Bay) -> NDArray[np.float64]:
     """(N,) distances along the road of the middles of a row's parking slots."""
     count = int((bay.end_m - bay.start_m) / BAY_LENGTH_M)
-    return bay.start_m + BAY_LENGTH_M * (np.arange(count) + 0.5)
+    return bay.start_m + BAY_LENGTH_M * (np.arange(count, dtype=np.float64) + 0.5)
 
 
 def _fill_verge(canvas: GroundCanvas, network: RoadNetwork, road: Road, style: TownStyle) -> None:
