@@ -408,8 +408,13 @@ def test_impossible_options_are_one_sentence(tmp_path, capsys, option):
 def test_same_seed_same_bytes(drive_folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(tiles, "write_mbtiles", lambda path, *rest, **named: path.write_bytes(b"") or 0)
     options = ["--duration", "2", "--town-size", "240", "--image-scale", "0.25", "--json"]
-    (tmp_path / "again").mkdir()
-    assert cli.main(["simulate", "--seed", str(SEED), "--out", str(tmp_path / "again"), *options]) == 0
+    (tmp_path / "again" / "bag").mkdir(parents=True)
+    (tmp_path / "again" / "bag" / "old").touch()
+    (tmp_path / "again" / "notes.txt").write_text("mine")
+    assert cli.main(["simulate", "--seed", str(SEED), "--out", str(tmp_path / "again"), "--force", *options]) == 0
+    assert (tmp_path / "again" / "notes.txt").read_text() == "mine" and not (
+        tmp_path / "again" / "bag" / "old"
+    ).exists()
     summary = json.loads(capsys.readouterr().out)
     assert summary["seed"] == SEED and summary["messages"]["/camera/front/image/compressed"] == 10
     assert bag_digest(drive_folder / "bag") == bag_digest(tmp_path / "again" / "bag")

@@ -69,19 +69,19 @@ class SimulationSettings:
                 raise InputError(sentence)
 
 
-def prepare_folder(out: Path, force: bool) -> None:
-    """An empty folder, or InputError when there is something in it and `force` does not allow to replace it.
-
-    `force` removes only what a simulation writes.
-    """
+def check_folder(out: Path, force: bool) -> None:
+    """InputError when `out` is a file, or holds something that `force` does not allow to replace."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; choose a folder for --out")
-    if out.is_dir() and any(out.iterdir()):
-        if not force:
-            raise InputError(f"{out} is not empty; choose another --out or add --force to replace the drive in it")
-        shutil.rmtree(out / BAG, ignore_errors=True)
-        for name in (MAP, TRUTH, PARAMETERS):
-            (out / name).unlink(missing_ok=True)
+    if out.is_dir() and any(out.iterdir()) and not force:
+        raise InputError(f"{out} is not empty; choose another --out or add --force to replace the drive in it")
+
+
+def clear_folder(out: Path) -> None:
+    """Create `out` if need be and remove what a simulation writes, and nothing else."""
+    shutil.rmtree(out / BAG, ignore_errors=True)
+    for name in (MAP, TRUTH, PARAMETERS):
+        (out / name).unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
 
 
@@ -97,12 +97,13 @@ def simulate(settings: SimulationSettings, out: Path, progress: Progress, force:
 
     rig = make_rig(settings.cameras, settings.image_scale)
     projection = MapProjection(MapOrigin(settings.latitude_deg, settings.longitude_deg, settings.height_m))
-    prepare_folder(out, force)
+    check_folder(out, force)
     started = time.monotonic()
     step = progress.start("town", 1)
     town = Town(settings.seed, size_m=settings.town_size_m)
     drive = town.drive(settings.seed, duration_s=settings.duration_s + RUN_OUT_S)
     step(1)
+    clear_folder(out)  # only now: a town that cannot be built costs nobody the last drive
     town_done = time.monotonic()
 
     step = progress.start("map", tiles.block_count(projection, settings.town_size_m / 2.0))
