@@ -188,6 +188,10 @@ def test_useless_covariance_counts_as_unknown(changes: dict) -> None:
     assert fix.covariance is None and fix.std_m(1.5) == 1.5
 
 
+def test_unset_status_is_not_no_fix() -> None:
+    assert read_fix(nav_sat_fix(status=SimpleNamespace(status=-2))).latitude_deg == 49.0
+
+
 def test_nan_altitude_is_no_obstacle() -> None:
     priors = tracker(heading_source="none")
     priors.add_fix(read_fix(nav_sat_fix(altitude=math.nan)))

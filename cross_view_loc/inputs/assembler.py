@@ -32,6 +32,9 @@ Role = Literal["camera_info", "fix", "odometry", "imu", "tf", "tf_static"]
 TIME_JUMP_S = 1.0
 """A stamp this far before an earlier one of the same topic means that time was set back (a bag starts over)."""
 
+TF_TOLERANCE_NS = to_ns(0.1)
+"""How far outside its history a transform is answered by the nearest pose."""
+
 R_ENU_NED = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
 R_FRD_FLU = np.diag([1.0, -1.0, -1.0])
 
@@ -63,7 +66,7 @@ class FrameAssembler:
         self._camera: Camera | None = None
         self._camera_refusal = ""
         self._camera_frame = ""
-        self._tree = TransformTree()
+        self._tree = TransformTree(tolerance_ns=TF_TOLERANCE_NS)
         self._parents: dict[str, set[str]] = {}
         self._forget()
 
@@ -104,9 +107,10 @@ class FrameAssembler:
             return went_back
 
     def ready(self, stamp: int) -> bool:
-        """Whether heading and odometry have reached the stamp, so that waiting longer gains nothing."""
+        """Whether heading, odometry and, for map_to_odom, TF have reached the stamp: waiting longer gains nothing."""
         with self._lock:
-            return self._priors.ready(stamp)
+            needs_tf = self._settings.tf_mode == "map_to_odom"
+            return self._priors.ready(stamp) and (not needs_tf or self._tf_reached(stamp))
 
     def assemble(self, image_message: Any, camera_name: str = "camera") -> tuple[Frame, Prior]:
         """The frame and the prior of one image message.
@@ -202,6 +206,14 @@ class FrameAssembler:
             self._parents.setdefault(_frame(child), set()).add(_frame(parent))
 
     # --- what assemble needs ---
+
+    def _tf_reached(self, stamp: int) -> bool:
+        """Whether odom → base is known at the stamp itself, not only near it."""
+        try:
+            self._tree.lookup(self._settings.odom_frame, self._settings.base_frame, stamp + TF_TOLERANCE_NS)
+        except MissingInputError:
+            return False
+        return True
 
     def _camera_or_raise(self) -> Camera:
         if self._camera is not None:

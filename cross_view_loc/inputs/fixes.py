@@ -14,6 +14,7 @@ from cross_view_loc.inputs.stamps import stamp_ns
 
 COVARIANCE_UNKNOWN = 0
 STATUS_NO_FIX = -1
+"""Jazzy also has -2, "not set": such a driver's positions are taken as they are."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def read_fix(message: Any) -> Fix:
 
     Raises InputError when the receiver says it has no fix, or the position is not a place on Earth.
     """
-    if int(message.status.status) <= STATUS_NO_FIX:
+    if int(message.status.status) == STATUS_NO_FIX:
         raise InputError("fix has status NO_FIX; the receiver has no position yet, check antenna and sky view")
     latitude, longitude = float(message.latitude), float(message.longitude)
     if not (abs(latitude) <= 90.0 and abs(longitude) <= 360.0):

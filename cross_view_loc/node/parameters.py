@@ -62,8 +62,9 @@ def declare(node: Node) -> Settings:
 def follow_changes(node: Node, settings: Callable[[], Settings], apply: Callable[[Settings], None]) -> None:
     """Call `apply` with the new settings after every accepted change; bad ones are refused with the reason."""
 
+    names = {parameter.name for parameter in PARAMETERS}
+
     def changed(parameters: Sequence[rclpy.parameter.Parameter]) -> Settings:
-        names = {parameter.name for parameter in PARAMETERS}
         values = {each.name: each.value for each in parameters if each.name in names}
         return dataclasses.replace(settings(), **values)
 
@@ -74,5 +75,10 @@ def follow_changes(node: Node, settings: Callable[[], Settings], apply: Callable
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
+    def take_over(parameters: Sequence[rclpy.parameter.Parameter]) -> None:
+        # ROS's own parameters (use_sim_time, qos_overrides) pass here too.
+        if any(each.name in names for each in parameters):
+            apply(changed(parameters))
+
     node.add_on_set_parameters_callback(check)
-    node.add_post_set_parameters_callback(lambda parameters: apply(changed(parameters)))
+    node.add_post_set_parameters_callback(take_over)

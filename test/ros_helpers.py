@@ -1,0 +1,278 @@
+"""What tests over real DDS share: a vehicle that publishes its sensors, a listener, and the node as its own process.
+
+Run as a script, this is the localizer node with `ConstantOffset` in place of the real localizer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+
+import cv2
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import PoseWithCovarianceStamped, TransformStamped
+from nav_msgs.msg import Odometry
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu, NavSatFix
+from tf2_msgs.msg import TFMessage
+
+from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection
+from cross_view_loc.geometry.transforms import Matrix, rotation_z, to_quaternion, transform
+from cross_view_loc.inputs.stamps import stamp_ns
+from cross_view_loc.node.conversions import to_time
+from cross_view_loc.node.start import R_BASE_OPTICAL
+from cross_view_loc.settings import Settings, parameter_file_text
+from cross_view_loc.types import Estimate, Frame, Prior
+
+ROOT = Path(__file__).parents[1]
+ORIGIN = (49.0, 8.4, 110.0)
+OFFSET_EAST_M, OFFSET_NORTH_M = 1.5, -0.5
+COVARIANCE = np.array([[0.04, 0.01, 0.001], [0.01, 0.09, 0.002], [0.001, 0.002, 0.0004]])
+WIDTH, HEIGHT = 64, 36
+SECOND = 1_000_000_000
+
+
+class ConstantOffset:
+    """Finds every vehicle a constant way off its prior; refuses dark images. Stands in where torch is not the point."""
+
+    def locate(self, frames: Sequence[Frame], prior: Prior) -> Estimate:
+        bright = bool(frames[0].image.mean() > 20)
+        return Estimate(
+            frames[0].stamp_ns,
+            prior.east_m + OFFSET_EAST_M,
+            prior.north_m + OFFSET_NORTH_M,
+            prior.yaw_rad,
+            COVARIANCE,
+            confidence=float(bright),
+            accepted=bright,
+            reason="" if bright else "too dark",
+        )
+
+
+@contextlib.contextmanager
+def node_process(folder: Path, settings: Settings, domain: int, *, real: bool = False) -> Iterator[subprocess.Popen]:
+    """The node in a process of its own, with `settings` from a parameter file; its output goes to `folder`/log."""
+    parameters = folder / "parameters.yaml"
+    parameters.write_text(parameter_file_text(settings), encoding="utf-8")
+    program = ["-m", "cross_view_loc.node.main"] if real else [str(Path(__file__))]
+    command = [sys.executable, *program, "--ros-args", "--params-file", str(parameters)]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            command, env=environment(domain), cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, text=True
+        )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                try:
+                    process.wait(30.0)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+
+
+def environment(domain: int) -> dict[str, str]:
+    """Environment of a node that only this test's domain hears."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    own = {"ROS_DOMAIN_ID": str(domain), "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    return {**os.environ, **own, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+
+
+class Station:
+    """A ROS node on the test's side: publishes a moving vehicle's sensors, keeps what the localizer sends."""
+
+    def __init__(self, domain: int, *, compressed: bool = False) -> None:
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context, domain_id=domain)
+        self.node = rclpy.create_node("vehicle", context=self.context)
+        self.executor = rclpy.executors.SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        self.poses: list[PoseWithCovarianceStamped] = []
+        self.unchecked: list[PoseWithCovarianceStamped] = []
+        self.transforms: list[TransformStamped] = []
+        self.diagnostics: dict[str, DiagnosticStatus] = {}
+        listen = self.node.create_subscription
+        listen(PoseWithCovarianceStamped, "/localizer/pose", self.poses.append, 50)
+        listen(PoseWithCovarianceStamped, "/localizer/pose_unchecked", self.unchecked.append, 50)
+        listen(TFMessage, "/tf", self._on_tf, 100)
+        listen(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+        self.vehicle = Vehicle(self.node, compressed)
+
+    def spin(self, seconds: float) -> None:
+        """Let messages arrive for a while."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.executor.spin_once(max(0.0, min(0.02, end - time.monotonic())))
+
+    def drive_until(self, condition: Callable[[], Any], at_most_s: float = 30.0) -> bool:
+        """Publish the vehicle's sensors until the condition holds; False when it never did."""
+        end = time.monotonic() + at_most_s
+        while time.monotonic() < end:
+            self.vehicle.step()
+            self.spin(0.05)
+            if condition():
+                return True
+        return False
+
+    def spin_until(self, condition: Callable[[], Any], at_most_s: float = 30.0) -> bool:
+        """Only listen until the condition holds; False when it never did."""
+        end = time.monotonic() + at_most_s
+        while time.monotonic() < end and not condition():
+            self.spin(0.05)
+        return bool(condition())
+
+    def close(self) -> None:
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
+
+    def _on_tf(self, message: TFMessage) -> None:
+        self.transforms += [each for each in message.transforms if each.header.frame_id == "map"]
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        self.diagnostics |= {status.name: status for status in message.status}
+
+
+class Vehicle:
+    """Drives a bend at 5 m/s in the map; its odometry counts from a start of its own. One `step` is 0.1 s."""
+
+    T_map_odom = transform(rotation_z(2.0), (30.0, -40.0, 0.0))
+    T_base_camera = transform(R_BASE_OPTICAL, (1.5, 0.0, 1.6))
+    T_base_imu = transform(rotation_z(math.pi / 2), (0.0, 0.0, 0.5))
+    antenna_in_base = np.array([-0.5, 0.2, 1.8])
+
+    def __init__(self, node: Any, compressed: bool) -> None:
+        self.stamp_ns = 1_700_000_000 * SECOND
+        self.brightness = 128
+        self.compressed = compressed
+        self.projection = MapProjection(MapOrigin(*ORIGIN))
+        static = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._static = node.create_publisher(TFMessage, "/tf_static", static)
+        self._tf = node.create_publisher(TFMessage, "/tf", 100)
+        self.image = node.create_publisher(CompressedImage if compressed else Image, "/image", 5)
+        self.info = node.create_publisher(CameraInfo, "/camera_info", 5)
+        self.fix = node.create_publisher(NavSatFix, "/fix", 5)
+        self._imu = node.create_publisher(Imu, "/imu", 50)
+        self._odometry = node.create_publisher(Odometry, "/odometry", 50)
+        self.publish_static()
+
+    def publish_static(self) -> None:
+        """Where camera and Imu sit."""
+        mounts = [("camera_optical", self.T_base_camera), ("imu_link", self.T_base_imu)]
+        mounts.append(("antenna", transform(np.eye(3), self.antenna_in_base)))
+        self._static.publish(TFMessage(transforms=[self._stamped("base_link", child, T, 0) for child, T in mounts]))
+
+    def T_map_base(self, stamp: int) -> Matrix:
+        """(4, 4) truth."""
+        angle = 0.1 * (stamp - 1_700_000_000 * SECOND) / SECOND
+        return transform(rotation_z(angle + math.pi / 2), (50.0 * math.cos(angle), 50.0 * math.sin(angle), 0.0))
+
+    def T_odom_base(self, stamp: int) -> Matrix:
+        """(4, 4) what odometry says, without errors."""
+        return np.linalg.inv(self.T_map_odom) @ self.T_map_base(stamp)
+
+    def step(self, *, image: bool = True) -> int:
+        """Publish a fix, an image and motion up to just after it; returns the image's stamp."""
+        self.stamp_ns += SECOND // 10
+        stamp = self.stamp_ns
+        for sensor_stamp in (stamp - SECOND // 20, stamp):
+            self.publish_motion(sensor_stamp)
+        self.fix.publish(self.fix_message(stamp - SECOND // 25))
+        self.info.publish(self.info_message(stamp))
+        if image:
+            self.image.publish(self.image_message(stamp))
+        self.publish_motion(stamp + SECOND // 100)
+        return stamp
+
+    def publish_motion(self, stamp: int) -> None:
+        """Imu, odometry and odom → base_link."""
+        imu, odometry = Imu(), Odometry()
+        imu.header.stamp = odometry.header.stamp = to_time(stamp)
+        imu.header.frame_id, odometry.header.frame_id, odometry.child_frame_id = "imu_link", "odom", "base_link"
+        R_map_imu = self.T_map_base(stamp)[:3, :3] @ self.T_base_imu[:3, :3]
+        _set_quaternion(imu.orientation, R_map_imu)
+        T = self.T_odom_base(stamp)
+        position = odometry.pose.pose.position
+        position.x, position.y, position.z = (float(value) for value in T[:3, 3])
+        _set_quaternion(odometry.pose.pose.orientation, T)
+        self._imu.publish(imu)
+        self._odometry.publish(odometry)
+        self._tf.publish(TFMessage(transforms=[self._stamped("odom", "base_link", T, stamp)]))
+
+    def fix_message(self, stamp: int) -> NavSatFix:
+        """The antenna's exact place."""
+        T = self.T_map_base(stamp)
+        latitude, longitude, height = self.projection.to_geodetic(*(T[:3, :3] @ self.antenna_in_base + T[:3, 3]))
+        message = NavSatFix(latitude=float(latitude), longitude=float(longitude), altitude=float(height))
+        message.header.stamp, message.header.frame_id = to_time(stamp), "antenna"
+        message.position_covariance = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 4.0]
+        message.position_covariance_type = NavSatFix.COVARIANCE_TYPE_DIAGONAL_KNOWN
+        return message
+
+    def info_message(self, stamp: int) -> CameraInfo:
+        """A pinhole camera of WIDTH x HEIGHT."""
+        message = CameraInfo(width=WIDTH, height=HEIGHT, distortion_model="plumb_bob", d=[0.0] * 5)
+        message.k = [40.0, 0.0, WIDTH / 2 - 0.5, 0.0, 40.0, HEIGHT / 2 - 0.5, 0.0, 0.0, 1.0]
+        message.header.stamp, message.header.frame_id = to_time(stamp), "camera_optical"
+        return message
+
+    def image_message(self, stamp: int) -> Image | CompressedImage:
+        """A grey picture."""
+        pixels = np.full((HEIGHT, WIDTH, 3), self.brightness, np.uint8)
+        if self.compressed:
+            message = CompressedImage(format="jpeg", data=cv2.imencode(".jpg", pixels)[1].tobytes())
+        else:
+            message = Image(width=WIDTH, height=HEIGHT, encoding="rgb8", step=WIDTH * 3, data=pixels.tobytes())
+        message.header.stamp, message.header.frame_id = to_time(stamp), "camera_optical"
+        return message
+
+    @staticmethod
+    def _stamped(parent: str, child: str, T: Matrix, stamp: int) -> TransformStamped:
+        message = TransformStamped(child_frame_id=child)
+        message.header.stamp, message.header.frame_id = to_time(stamp), parent
+        translation = message.transform.translation
+        translation.x, translation.y, translation.z = (float(value) for value in T[:3, 3])
+        _set_quaternion(message.transform.rotation, T)
+        return message
+
+
+def vehicle_settings(**changes: Any) -> Settings:
+    """Settings that fit `Vehicle`."""
+    values = dict(image_topic="/image", camera_info_topic="/camera_info", fix_topic="/fix", odometry_topic="/odometry")
+    values |= dict(imu_topic="/imu", map_origin=ORIGIN, tf_mode="map_to_odom", input_timeout_s=1.0, prior_wait_s=1.0)
+    return Settings.from_mapping(values | changes)
+
+
+def stamps(messages: Sequence[Any]) -> list[int]:
+    """Header stamps in nanoseconds."""
+    return [stamp_ns(message) for message in messages]
+
+
+def matrix_of(stamped: TransformStamped) -> Matrix:
+    """(4, 4) of a stamped transform."""
+    from cross_view_loc.geometry.transforms import from_quaternion
+
+    t, q = stamped.transform.translation, stamped.transform.rotation
+    return transform(from_quaternion(q.x, q.y, q.z, q.w), (t.x, t.y, t.z))
+
+
+def _set_quaternion(message: Any, rotation: Matrix) -> None:
+    message.x, message.y, message.z, message.w = (float(value) for value in to_quaternion(rotation[:3, :3]))
+
+
+if __name__ == "__main__":
+    from cross_view_loc.node.main import main
+
+    sys.exit(main(make_localizer=lambda settings, projection: ConstantOffset()))
