@@ -85,7 +85,15 @@ def draw_matches(figure: Any, image_axes: Axes, patch_axes: Axes, match: MatchVi
         colors = image_axes.collections[0].get_cmap()(rank)
         for i in range(max(0, len(matches) - lines), len(matches)):
             joint = ConnectionPatch(
-                pixels[i], places[i], "data", "data", image_axes, patch_axes, color=colors[i], lw=0.5, alpha=0.55
+                pixels[i],
+                places[i],
+                "data",
+                "data",
+                axesA=image_axes,
+                axesB=patch_axes,
+                color=colors[i],
+                lw=0.5,
+                alpha=0.5,
             )
             figure.add_artist(joint)
     center = match.patch.map_to_pixel([match.estimate.east_m, match.estimate.north_m])
