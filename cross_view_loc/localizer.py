@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cross_view_loc.depth.learned import LearnedDepth
 from cross_view_loc.depth.source import DepthSource, FlatGround
@@ -89,18 +90,29 @@ class Localizer:
         clock.lap("ground")
         if len(ground.cells.weight) < FEWEST_CELLS:
             return _refused(prior, f"only {len(ground.cells.weight)} ground cells are in view; is the camera covered?")
-        candidates = []
-        for rotation, headings in self.heading_sectors(prior):
-            aerial = self.aerial_features(frames, prior, rotation)
-            clock.lap("aerial")
-            candidates.append(self._align(ground, aerial, prior, headings))
-            clock.lap("align")
+        candidates = self._candidates(frames, ground, prior, clock)
         best = max(candidates, key=lambda candidate: candidate.mode.score)
         total = torch.logsumexp(torch.tensor([candidate.log_mass for candidate in candidates]), 0)
         share = math.exp(best.log_mass - float(total))  # other headings' patches compete for the same probability
         estimate = self._estimate(frames, prior, ground, best, share)
         clock.lap("estimate")
         return estimate
+
+    def score(self, frames: Sequence[Frame], prior: Prior) -> list[Candidate]:
+        """The scored lattices and their modes, before gate and covariance: what calibration and pictures need."""
+        ground = observe_ground(frames, self.matcher, self.depth, self.device)
+        return self._candidates(frames, ground, prior, _Clock({}))
+
+    def _candidates(
+        self, frames: Sequence[Frame], ground: GroundObservation, prior: Prior, clock: _Clock
+    ) -> list[Candidate]:
+        candidates = []
+        for rotation, headings in self.heading_sectors(prior):
+            aerial = self.aerial_features(frames, prior, rotation)
+            clock.lap("aerial")
+            candidates.append(self._align(ground, aerial, prior, headings))
+            clock.lap("align")
+        return candidates
 
     def heading_sectors(self, prior: Prior) -> list[tuple[float, tuple[float, float]]]:
         """(patch-up yaw, (lowest, highest) yaw) of the patches that cover the prior's heading range."""
@@ -120,7 +132,7 @@ class Localizer:
 
     def _align(
         self, ground: GroundObservation, aerial: AerialFeatures, prior: Prior, headings: tuple[float, float]
-    ) -> _Candidate:
+    ) -> Candidate:
         """Score every pose of the lattice, then refine the best modes."""
         sharpness = float(self.matcher.score_sharpness)
         lattice = self.lattice(aerial, prior, headings)
@@ -133,7 +145,8 @@ class Localizer:
             modes = [refine(aerial.descriptors, strong, p, sharpness, lattice.log_scale_std) for p in peaks]
             mode, matches = max(modes, key=lambda each: each.score), None
         log_mass = float(torch.logsumexp((volume / self.calibration.temperature).flatten(), 0))
-        return _Candidate(aerial, mode, summarize(volume, lattice, mode, self.calibration), log_mass, matches)
+        posterior = summarize(volume, lattice, mode, self.calibration)
+        return Candidate(aerial, lattice, volume, mode, posterior, log_mass, matches)
 
     def lattice(self, aerial: AerialFeatures, prior: Prior, headings: tuple[float, float]) -> Lattice:
         up_rad = aerial.patch.rotation_rad
@@ -174,7 +187,7 @@ class Localizer:
         return Mode(pose, aligned.score, covariance), replace(matches, weight=aligned.inlier_weight)
 
     def _estimate(
-        self, frames: Sequence[Frame], prior: Prior, ground: GroundObservation, best: _Candidate, share: float
+        self, frames: Sequence[Frame], prior: Prior, ground: GroundObservation, best: Candidate, share: float
     ) -> Estimate:
         aerial, mode = best.aerial, best.mode
         matches, inliers = guided_matches(
@@ -214,13 +227,17 @@ class Localizer:
 
 
 @dataclass(frozen=True)
-class _Candidate:
+class Candidate:
     """The best pose within one patch."""
 
     aerial: AerialFeatures
+    lattice: Lattice
+    volume: Tensor
+    """(S, K, 2R+1, 2R+1) log-scores over the lattice."""
     mode: Mode
     posterior: Posterior
     log_mass: float
+    """Log of the summed posterior, to weigh this patch against the others."""
     matches: CellMatches | None
 
 

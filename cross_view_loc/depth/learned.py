@@ -68,7 +68,7 @@ def sample_depth(log_depth: Tensor, view: View, rays: Tensor) -> Tensor:
     """Log-depth cells (h, w) of a view sampled bilinearly along rays (R, C, 3) → z-depth in metres (R, C)."""
     u = rays[..., 0] * view.focal_px + view.width / 2
     v = rays[..., 1] * view.focal_px + view.height / 2
-    # cell (i, j) is centred at pixel ((j + 0.5)·4, (i + 0.5)·4): exactly grid_sample's convention without corner alignment
+    # cell (i, j) is centred at pixel ((j + 0.5)·4, (i + 0.5)·4): grid_sample without corner alignment
     grid = torch.stack([u / view.width, v / view.height], -1) * 2 - 1
     assert log_depth.shape == (view.height // STRIDE_PX, view.width // STRIDE_PX)
     sampled = torch.nn.functional.grid_sample(

@@ -1,7 +1,7 @@
 """Closed-form weighted 2-D Procrustes alignment, with and without scale, batched.
 
-Minimises Σ w ‖s·R(yaw)·p + t − q‖². In the plane the optimal rotation needs no SVD: with centred points, yaw is the angle
-of Σ w (p·q, p×q) (Umeyama 1991, specialised to two dimensions; the reflection case cannot occur because R is
+Minimises Σ w ‖s·R(yaw)·p + t − q‖². In the plane the optimal rotation needs no SVD: with centred points, yaw is the
+angle of Σ w (p·q, p×q) (Umeyama 1991, specialised to two dimensions; the reflection case cannot occur because R is
 parametrised by its angle).
 """
 

@@ -79,14 +79,15 @@ def plan_views(camera: Camera) -> tuple[View, ...]:
 def horizontal_field_rad(camera: Camera) -> float:
     """Angle between the rays through the middles of the left and right edges, measured through the optical axis."""
     middle = camera.height / 2
-    edges = np.array([[0.5, middle], [camera.width - 0.5, middle]])
+    edge = 1e-6 * camera.width  # a panorama's outer edges are the same ray: stay just inside
+    edges = np.array([[edge, middle], [camera.width - edge, middle]])
     rays, valid = camera.unproject(edges)
     if not valid.all():  # a fisheye whose corners see nothing: go inwards to the outermost ray that exists
         columns = np.stack([np.arange(camera.width) + 0.5, np.full(camera.width, middle)], axis=-1)
         rays, valid = camera.unproject(columns)
         rays = rays[valid][[0, -1]]
     azimuths = np.arctan2(rays[:, 0], rays[:, 2])
-    return float((azimuths[1] - azimuths[0]) * camera.width / (camera.width - 1))
+    return float(azimuths[1] - azimuths[0])
 
 
 @lru_cache(maxsize=64)

@@ -1,4 +1,4 @@
-"""Single matches between ground and aerial cells: drawn from the score as the published method does, or guided by a pose.
+"""Single matches between ground and aerial cells: drawn from the score as published, or guided by a pose.
 
 Drawn matches feed the weighted scale-aware Procrustes alignment (with robust hypotheses); guided matches explain a pose
 that the consensus found, and say how many of the cells agree with it.
@@ -63,7 +63,7 @@ def draw_matches(
 def guided_matches(
     aerial: Tensor, ground: GroundCells, pose: Tensor, sharpness: float, count: int = 150, reach_cells: int = 3
 ) -> tuple[CellMatches, float]:
-    """Matches of the most confident ground cells within a few cells of where a pose (4,) puts them, and the inlier ratio.
+    """Matches of the most confident ground cells within a few cells of where a pose (4,) puts them; the inlier ratio.
 
     The inlier ratio is the weighted share of cells whose best aerial cell in this neighbourhood (7×7 cells) lies within
     2 m of the predicted point and is more similar than the neighbourhood's average.

@@ -1,4 +1,4 @@
-"""Batches for training: random views, priors and patches from towns in memory, augmented, made in a background thread."""
+"""Batches for training: random views, priors and patches from towns in memory, made ahead in a background thread."""
 
 from __future__ import annotations
 

@@ -1,0 +1,61 @@
+"""`cross_view_loc benchmark`: how long each stage of the method takes on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+
+EXAMPLES = """examples:
+  cross_view_loc benchmark
+  cross_view_loc benchmark --depth flat --threads 1 --json
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """What to time."""
+    parser.add_argument("--frames", type=int, default=20)
+    parser.add_argument("--depth", choices=("learned", "flat"), default="learned")
+    parser.add_argument("--estimator", choices=("consensus", "matches"), default="consensus")
+    parser.add_argument("--cameras", choices=("front", "surround", "panorama"), default="front")
+    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0 = torch's own choice")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Time the localizer on a small town, with and without the aerial features already there."""
+    import numpy as np
+    import torch
+
+    from cross_view_loc.evaluation.town import make_bench
+    from cross_view_loc.localizer import Localizer, LocalizerSettings
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    bench = make_bench(9000, options.frames, cameras=options.cameras, town_size_m=260.0)
+    settings = LocalizerSettings(depth=options.depth, estimator=options.estimator, device=options.device)
+    localizer = Localizer(bench.orthophoto, settings)
+    localizer.locate(bench.frames[0].frames, bench.frames[0].prior)  # the first call warms caches and kernels up
+    rows: list[dict[str, float]] = []
+    for moment in bench.frames:
+        localizer.locate(moment.frames, moment.prior)
+        rows.append({f"{stage}_ms": 1e3 * seconds for stage, seconds in localizer.stage_seconds.items()})
+        localizer.locate(moment.frames, moment.prior)
+        rows[-1]["aerial_cached_ms"] = 1e3 * localizer.stage_seconds["aerial"]
+        rows[-1]["frame_ms"] = 1e3 * sum(localizer.stage_seconds.values())
+    medians = {name: round(float(np.median([row[name] for row in rows])), 1) for name in rows[0]}
+    machine = {
+        "device": localizer.device,
+        "threads": torch.get_num_threads(),
+        "processor": platform.processor() or platform.machine(),
+        "torch": torch.__version__,
+    }
+    result = {"cameras": options.cameras, "depth": options.depth, "estimator": options.estimator, **medians, **machine}
+    if options.json:
+        print(json.dumps({"results": [result]}))
+    else:
+        print("median milliseconds a frame; frame_ms is with the aerial features already computed")
+        for name, value in result.items():
+            print(f"  {name:18s} {value}")
+    return 0
