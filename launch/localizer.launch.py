@@ -1,4 +1,4 @@
-"""Starts the localizer: `ros2 launch cross_view_loc localizer.launch.py params_file:=car.yaml map_path:=area.mbtiles`."""
+"""Starts the node: `ros2 launch cross_view_loc localizer.launch.py params_file:=car.yaml map_path:=area.mbtiles`."""
 
 from __future__ import annotations
 

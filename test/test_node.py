@@ -29,13 +29,22 @@ from ros_helpers import SECOND, Station, node_process, stamps, vehicle_settings
 from cross_view_loc.settings import PARAMETERS, parameter_named
 
 
-@pytest.fixture(scope="module", params=["raw", "compressed"])
-def running(request, tmp_path_factory) -> Iterator[Station]:
+@pytest.fixture(scope="module")
+def running(tmp_path_factory) -> Iterator[Station]:
     """A node that has published its first pose, and the vehicle it listens to."""
-    folder = tmp_path_factory.mktemp(request.param)
-    settings = vehicle_settings(image_transport=request.param)
+    yield from _running(tmp_path_factory.mktemp("raw"), "raw")
+
+
+@pytest.fixture(scope="module")
+def running_compressed(tmp_path_factory) -> Iterator[Station]:
+    """The same with JPEG images."""
+    yield from _running(tmp_path_factory.mktemp("compressed"), "compressed")
+
+
+def _running(folder: Path, transport: str) -> Iterator[Station]:
+    settings = vehicle_settings(image_transport=transport)
     with domain_coordinator.domain_id() as domain, node_process(folder, settings, domain):
-        station = Station(domain, compressed=request.param == "compressed")
+        station = Station(domain, compressed=transport == "compressed")
         try:
             assert station.drive_until(lambda: station.transforms), (folder / "log").read_text()
             yield station
@@ -139,7 +148,9 @@ def _bad_messages(station: Station):
         yield "wrong size", image(**wrong), f"says {ros.WIDTH}x{ros.HEIGHT}"
 
 
-def test_bad_messages_are_named_and_survived(running: Station) -> None:
+@pytest.mark.parametrize("transport", ["running", "running_compressed"])
+def test_bad_messages_are_named_and_survived(transport: str, request: pytest.FixtureRequest) -> None:
+    running: Station = request.getfixturevalue(transport)
     for name, publish, words in list(_bad_messages(running)):
         running.spin(0.3)
 

@@ -1,0 +1,154 @@
+"""What counts as a warning or an error, and which image the worker takes."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from cross_view_loc.node.health import ERROR, OK, WARN, Health
+from cross_view_loc.node.worker import NewestFirstWorker
+
+TOPICS = {"image": "/image", "camera_info": "/info", "fix": "/fix", "imu": "/imu"}
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def health(clock: Clock) -> Health:
+    return Health(TOPICS, clock)
+
+
+def inputs(health: Health, *assumptions: str):
+    return health.verdicts(2.0, assumptions)[0]
+
+
+def estimates(health: Health):
+    return health.verdicts(2.0)[1]
+
+
+def all_arrive(health: Health) -> None:
+    for role in TOPICS:
+        health.arrived(role)
+
+
+def test_nothing_is_wrong_before_the_timeout_and_everything_named_after(health: Health, clock: Clock) -> None:
+    assert inputs(health).level == OK
+    clock.now += 3.0
+    verdict = inputs(health)
+    assert verdict.level == ERROR
+    for sentence in ("/image (image) has never arrived", "/info (camera_info) has never", "/fix (fix)", "/imu (imu)"):
+        assert sentence in verdict.sentence
+
+
+def test_silence_of_an_optional_topic_is_a_warning(health: Health, clock: Clock) -> None:
+    all_arrive(health)
+    clock.now += 3.0
+    for role in ("image", "fix"):
+        health.arrived(role)
+    verdict = inputs(health)
+    assert verdict.level == WARN
+    assert verdict.sentence == "/imu (imu) is silent for 3.0 s", "CameraInfo may rest once it is known"
+    assert verdict.values["imu age (s)"] == "3.00" and verdict.values["image messages"] == "2"
+
+
+def test_unusable_messages_warn_for_a_while(health: Health, clock: Clock) -> None:
+    all_arrive(health)
+    assert health.unusable("fix", "/fix: NO_FIX") == 1
+    assert inputs(health).level == WARN and "1 unusable messages, the last: /fix: NO_FIX" in inputs(health).sentence
+    clock.now += 6.0
+    all_arrive(health)
+    assert inputs(health).level == OK and inputs(health).values["fix unusable"] == "1"
+    assert inputs(health, "antenna assumed").level == WARN
+
+
+def test_rate_counts_the_last_seconds(health: Health, clock: Clock) -> None:
+    for _ in range(100):
+        clock.now += 0.1
+        all_arrive(health)
+    assert float(inputs(health).values["image rate (Hz)"]) == pytest.approx(10.0, abs=0.3)
+
+
+def test_images_that_never_become_estimates_are_an_error(health: Health, clock: Clock) -> None:
+    assert estimates(health).level == OK
+    all_arrive(health)
+    health.not_localized("images without needed input", "no transform")
+    assert estimates(health).level == OK, "not yet"
+    clock.now += 3.0
+    assert estimates(health).level == ERROR and estimates(health).sentence == "no transform"
+    health.localized(True, "", 0.1, 0.2)
+    assert estimates(health).level == OK
+    assert estimates(health).values["images without needed input"] == "1"
+
+
+def test_refusals_warn_and_latency_is_told(health: Health) -> None:
+    for number in range(10):
+        health.localized(number % 3 == 0, "" if number % 3 == 0 else "ambiguous", 0.1 * number, None)
+    verdict = estimates(health)
+    assert verdict.level == WARN and "40%" in verdict.sentence and "ambiguous" in verdict.sentence
+    assert verdict.values["compute p50 (s)"] == f"{np.percentile(np.arange(10) * 0.1, 50):.3f}"
+    assert verdict.values["image to pose p95 (s)"] == "unknown"
+
+
+def test_held_back_transform_warns(health: Health) -> None:
+    health.localized(True, "", 0.1, 0.2)
+    health.tf_held_back("base_link already has the parent odom")
+    assert estimates(health).level == WARN and "already has the parent odom" in estimates(health).sentence
+
+
+def test_newest_item_wins_and_the_replaced_are_counted() -> None:
+    release, started = threading.Event(), threading.Event()
+    seen = []
+
+    def process(item: int) -> None:
+        seen.append(item)
+        started.set()
+        release.wait(5.0)
+
+    worker = NewestFirstWorker(process)
+    worker.offer(1)
+    assert started.wait(5.0)
+    for item in (2, 3, 4):
+        worker.offer(item)
+    release.set()
+    assert worker.drain(5.0)
+    worker.close()
+    assert seen == [1, 4] and worker.dropped == 2
+
+
+def test_item_waits_until_it_is_ready() -> None:
+    ready = threading.Event()
+    seen = []
+    worker = NewestFirstWorker(seen.append, lambda item: ready.is_set(), lambda: 30.0)
+    worker.offer(1)
+    assert not worker.drain(0.05) and not seen
+    ready.set()
+    worker.wake()
+    assert worker.drain(5.0)
+    worker.close()
+    assert seen == [1]
+
+
+def test_item_does_not_wait_for_ever() -> None:
+    seen = []
+    worker = NewestFirstWorker(seen.append, lambda item: False, lambda: 0.01)
+    worker.offer(1)
+    assert worker.drain(5.0) and seen == [1]
+    worker.close()
+
+
+def test_close_does_not_wait_for_what_never_gets_ready() -> None:
+    seen = []
+    worker = NewestFirstWorker(seen.append, lambda item: False, lambda: 60.0)
+    worker.offer(1)
+    worker.close(5.0)
+    assert not seen
