@@ -130,7 +130,9 @@ def rasterise(
             lb = eb[0] * px + eb[1] * py + eb[2]
             lc = ec[0] * px + ec[1] * py + ec[2]
             for x in range(x0, x1 + 1):
-                if la >= 0.0 and lb >= 0.0 and lc >= 0.0:
+                # Rounding must not open cracks along shared edges: a centre on an edge may belong to both triangles.
+                slack = -1.0e-4 * (la + lb + lc)
+                if la >= slack and lb >= slack and lc >= slack:
                     px = float(x) + 0.5
                     inverse_w = e_w[0] * px + e_w[1] * py + e_w[2]
                     depth = (e_depth[0] * px + e_depth[1] * py + e_depth[2]) / inverse_w
