@@ -73,7 +73,7 @@ setup(
     maintainer_email="maintainers@users.noreply.r-seed-85237c1b.example",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={f"{NAME}.weights": ["*.safetensors", "*.json", "*.md"]},
+    package_data={NAME: ["weights/*.safetensors", "weights/*.json", "weights/*.md"]},
     zip_safe=False,
     install_requires=CORE,
     extras_require={

@@ -7,7 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from cross_view_loc.bags.reader import (
     CAMERA_INFO_TYPE,
@@ -35,10 +35,8 @@ WARM_UP_S = 30.0
 """Fixes, odometry and headings from this long before the first wanted image are read too: a course needs a history."""
 
 
-class Locate(Protocol):
-    """What the runner asks of a localizer."""
-
-    def __call__(self, frames: Sequence[Frame], prior: Prior) -> Estimate: ...
+Locate = Callable[[Sequence[Frame], Prior], Estimate]
+"""What the runner asks of a localizer."""
 
 
 def choose_topics(bag: Bag, settings: Settings | None) -> BagTopics:
@@ -239,4 +237,5 @@ def _has_orientation(bag: Bag, topic: str) -> bool:
     if first is None or float(first.message.orientation_covariance[0]) == -1.0:
         return False
     q = first.message.orientation
-    return abs(q.x) + abs(q.y) + abs(q.z) > 0.0
+    untouched = (q.x, q.y, q.z) == (0.0, 0.0, 0.0) and not any(first.message.orientation_covariance)
+    return not untouched

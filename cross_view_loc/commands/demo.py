@@ -206,8 +206,7 @@ def _compare(
     gnss = outcome.compare_fixes(bag, topics, projection, truth, settings.base_frame)
     aerial = AerialMap(open_source(settings.map_path), projection)
     track = outcome.truth_track(truth, bag)
-    shown = outcome.typical(ours, estimates)
-    match = None
+    match, shown = None, outcome.typical(ours, estimates)
     if shown is not None:
         localizer = Localizer(aerial, settings.localizer_settings())
         match = outcome.match_view(bag, topics, settings, projection, aerial, shown.stamp_ns, localizer.locate)
@@ -231,9 +230,7 @@ def _compare(
         "latency_median_s": float(np.nanmedian(latencies_s)),
         "latency_p95_s": float(np.nanquantile(latencies_s, 0.95)),
         "transforms": len(received.map_to_odom),
-        "transform_disagreement_m": outcome.transform_disagreement_m(
-            received.map_to_odom, estimates, bag, topics.odometry
-        ),
+        "transform_disagreement_m": outcome.transform_disagreement_m(received.map_to_odom, estimates, bag, settings),
         "offline_difference_m": _offline_difference_m(match.estimate if match else None, shown),
         "picture": str(picture),
         "estimates_file": str(poses_file),

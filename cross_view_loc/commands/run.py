@@ -150,6 +150,8 @@ def _print_summary(summary: dict[str, Any], records: Sequence[FrameRecord]) -> N
     )
     for reason, count in list(summary["reasons"].items())[:5]:
         print(f"  {count:5d} × {reason}")
+    for reason, count in list(summary["unusable_messages"].items())[:5]:
+        print(f"  {count:5d} other messages × {reason}")
     if row["position_median_m"] is not None:
         print(f"against {summary['topics']['truth']}, all estimates (accepted ones):")
         print(f"  position median {row['position_median_m']:.2f} m ({_or_dash(row['accepted_position_median_m'])} m)")

@@ -92,16 +92,17 @@ def truth_track(truth: Timeline[Matrix], bag: Bag) -> Track:
 
 
 def transform_disagreement_m(
-    map_to_odom: Sequence[tuple[int, Matrix]], estimates: Sequence[Estimate], bag: Bag, odometry_topic: str
+    map_to_odom: Sequence[tuple[int, Matrix]], estimates: Sequence[Estimate], bag: Bag, settings: Settings
 ) -> float | None:
     """Greatest distance between a published pose and map→odom composed with the odometry of the same moment.
 
-    None when no transform has the stamp of a pose.
+    The transforms are dated ahead by `transform_tolerance_s`. None when none belongs to a pose.
     """
-    odometry = read_truth(bag, odometry_topic)  # any Odometry topic as poses over time
+    odometry = read_truth(bag, settings.odometry_topic)  # any Odometry topic as poses over time
     poses = {estimate.stamp_ns: estimate for estimate in estimates}
     distances = []
-    for stamp, T_map_odom in map_to_odom:
+    for dated_ns, T_map_odom in map_to_odom:
+        stamp = dated_ns - to_ns(settings.transform_tolerance_s)
         T_odom_base = odometry.at(stamp, to_ns(0.1))
         if stamp in poses and T_odom_base is not None:
             position = (T_map_odom @ T_odom_base)[:2, 3]

@@ -56,9 +56,10 @@ def draw_demo(
     FigureCanvasAgg(figure)
     figure.suptitle(title, color=TEXT, fontsize=15, x=0.02, ha="left", y=0.975, weight="bold")
     grid = figure.add_gridspec(
-        2, 3, width_ratios=[1.5, 1, 1], height_ratios=[1.08, 1], left=0.02, right=0.985, top=0.91, bottom=0.045
-    )
-    left = grid[:, 0].subgridspec(2, 1, height_ratios=[4.2, 1], hspace=0.12)
+        2, 3, width_ratios=[1.42, 1, 1], height_ratios=[1.16, 1], left=0.02, right=0.985, top=0.9, bottom=0.045,
+        wspace=0.05, hspace=0.1,
+    )  # fmt: skip
+    left = grid[:, 0].subgridspec(2, 1, height_ratios=[4.6, 1], hspace=0.12)
     _draw_overview(figure.add_subplot(left[0]), aerial, truth, gnss, ours)
     _draw_errors(figure.add_subplot(left[1]), gnss, ours)
     _draw_close_up(figure.add_subplot(grid[1, 2]), aerial, truth, gnss, ours)
@@ -79,7 +80,7 @@ def draw_matches(figure: Any, image_axes: Axes, patch_axes: Axes, match: MatchVi
         pixels = np.array([each.pixel for each in matches])
         places = match.patch.map_to_pixel(np.array([each.point_map for each in matches]))
         rank = np.linspace(0.0, 1.0, len(matches))  # probabilities differ by orders of magnitude; ranks do not
-        dots = {"c": rank, "cmap": MATCH_COLORS, "s": 16, "edgecolors": "black", "linewidths": 0.4}
+        dots: dict[str, Any] = {"c": rank, "cmap": MATCH_COLORS, "s": 16, "edgecolors": "black", "linewidths": 0.4}
         image_axes.scatter(pixels[:, 0], pixels[:, 1], **dots)
         patch_axes.scatter(places[:, 0], places[:, 1], **dots)
         colors = image_axes.collections[0].get_cmap()(rank)
@@ -117,7 +118,7 @@ def _draw_overview(axes: Axes, aerial: Patch, truth: Track, gnss: Track, ours: T
     axes.plot(*truth.positions_m.T, color="black", lw=4.0)
     axes.plot(*truth.positions_m.T, color=TRUTH, lw=2.2, label="truth")
     axes.plot(*gnss.positions_m.T, color=GNSS, lw=1.3, label="GNSS alone")
-    axes.scatter(*ours.positions_m.T, color=OURS, s=11, zorder=4, label="cross_view_loc")
+    axes.scatter(ours.positions_m[:, 0], ours.positions_m[:, 1], color=OURS, s=11, zorder=4, label="cross_view_loc")
     _draw_ellipses(axes, ours)
     legend = axes.legend(loc="lower left", facecolor=BACKGROUND, edgecolor=FAINT, labelcolor=TEXT, framealpha=0.85)
     legend.set_zorder(6)
@@ -136,7 +137,7 @@ def _draw_close_up(axes: Axes, aerial: Patch, truth: Track, gnss: Track, ours: T
     axes.plot(*truth.positions_m.T, color="black", lw=4.5)
     axes.plot(*truth.positions_m.T, color=TRUTH, lw=2.5)
     axes.plot(*gnss.positions_m.T, color=GNSS, lw=1.2, marker="o", markersize=3)
-    axes.scatter(*ours.positions_m.T, color=OURS, s=12, zorder=4)
+    axes.scatter(ours.positions_m[:, 0], ours.positions_m[:, 1], color=OURS, s=12, zorder=4)
     _draw_ellipses(axes, ours, at_most=100_000)
     axes.set_xlim(center[0] - side_m / 2, center[0] + side_m / 2)
     axes.set_ylim(center[1] - side_m / 2, center[1] + side_m / 2)
