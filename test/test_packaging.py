@@ -124,3 +124,10 @@ def test_own_tf2_msgs_is_the_message_of_ros():
     folder = ROOT / "resource" / "tf2_msgs"
     assert (folder / "msg" / "TFMessage.msg").read_text() == "geometry_msgs/TransformStamped[] transforms\n"
     assert (folder / "COLCON_IGNORE").exists(), "colcon must never build it over a ROS installation's own"
+
+
+def test_weights_are_installed_and_small(setup):
+    folder = ROOT / "cross_view_loc"
+    installed = {path for pattern in setup["package_data"]["cross_view_loc"] for path in folder.glob(pattern)}
+    assert installed == {path for path in (folder / "weights").glob("*") if path.suffix not in (".py", "")}
+    assert sum(path.stat().st_size for path in installed) <= 20e6

@@ -45,6 +45,7 @@ def private_ros_network() -> Iterator[None]:
 
     Must be entered before rclpy starts up.
     """
+    before = dict(os.environ)
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(shared_file("config/fastdds_profile.xml"))
     with contextlib.ExitStack() as stack:
@@ -54,7 +55,11 @@ def private_ros_network() -> Iterator[None]:
                 from domain_coordinator import domain_id
 
                 os.environ["ROS_DOMAIN_ID"] = str(stack.enter_context(domain_id()))
-        yield
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
 
 
 class NodeProcess:
