@@ -156,7 +156,7 @@ class Localizer:
         std = self.depth.log_scale_std
         scales = [-1.2 * std, 0.0, 1.2 * std] if std >= 0.03 else [0.0]
         return Lattice(
-            torch.tensor(aerial.to_patch(prior.east_m, prior.north_m), device=self.device),
+            torch.tensor(aerial.to_patch(prior.east_m, prior.north_m), dtype=torch.float32, device=self.device),
             math.ceil(prior.radius_m / CELL_M),
             torch.linspace(middle - half, middle + half, steps, device=self.device),
             torch.tensor(scales),

@@ -31,13 +31,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--views", type=int, default=40, help="views a drive (three drives a town)")
     data.add_argument("--workers", type=int, default=2)
     data.add_argument("--device", default="cpu", help="cpu or cuda:N, for the renderer")
-    for name, steps, batch in (("depth", 1200, 16), ("matcher", 2400, 8)):
+    for name, steps, batch in (("depth", 2000, 8), ("matcher", 4000, 6)):
         stage = stages.add_parser(name, help=f"train the {name} network")
         stage.add_argument("--data", type=Path, required=True, help="folder made by `train data`")
         stage.add_argument("--steps", type=int, default=steps)
-        stage.add_argument("--batch", type=int, default=batch)
+        stage.add_argument("--batch", type=int, default=batch, help="views a worker and step")
+        stage.add_argument("--workers", type=int, default=2, help="threads that each compute a batch of the step")
         stage.add_argument("--seed", type=int, default=0)
-        stage.add_argument("--threads", type=int, default=2)
         stage.add_argument("--learning-rate", type=float, default=2e-3)
         stage.add_argument("--weights", type=Path, default=SHIPPED, help="folder the weights are written to")
         if name == "matcher":
@@ -70,14 +70,13 @@ def execute(options: argparse.Namespace) -> int:
 
         calibrate(options.weights, options.seeds, options.frames, _log)
         return 0
-    import torch
-
     from cross_view_loc.training.train import TrainingSettings, load_towns, train_depth, train_matcher
 
-    torch.set_num_threads(options.threads)
     towns = load_towns(options.data)
     _refuse_test_towns([town.seed for town in towns])
-    settings = TrainingSettings(options.steps, options.batch, options.learning_rate, seed=options.seed)
+    settings = TrainingSettings(
+        options.steps, options.batch, options.learning_rate, workers=options.workers, seed=options.seed
+    )
     if options.stage == "depth":
         train_depth(towns, settings, options.weights / DEPTH_FILE, _log)
     else:

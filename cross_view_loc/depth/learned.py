@@ -46,7 +46,7 @@ class LearnedDepth:
         weights = load_weights(path)
         self.network = DepthNetwork()
         load_into(self.network, weights)
-        self.network.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.network.requires_grad_(False).to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.device = device
         self.log_scale_std = float(weights.metadata.get("log_scale_std", 0.05))  # type: ignore[arg-type]
 

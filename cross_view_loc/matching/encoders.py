@@ -83,4 +83,5 @@ def load_matcher(path: Path, device: str = "cpu") -> tuple[Matcher, dict[str, ob
     weights = load_weights(path)
     matcher = Matcher()
     load_into(matcher, weights)
-    return matcher.to(device).to(memory_format=torch.channels_last).eval(), weights.metadata
+    matcher.requires_grad_(False).to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    return matcher, weights.metadata

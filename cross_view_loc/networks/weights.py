@@ -35,6 +35,7 @@ def save_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, obj
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(stored, str(path), {name: json.dumps(value) for name, value in metadata.items()})
+    path.chmod(0o644)  # the library writes for the owner alone, but weights are read by every user of a machine
 
 
 def load_weights(path: Path) -> Weights:

@@ -21,7 +21,7 @@ from cross_view_loc.matching.ground import WEIGHT_NORM
 from cross_view_loc.training.batches import PRIOR_RADIUS_M, MatcherBatch
 
 POSE_CELLS = 640
-MATCH_CELLS = 128
+MATCH_CELLS = 64
 RADIUS_CELLS = math.ceil(PRIOR_RADIUS_M / CELL_M)
 
 

@@ -1,0 +1,172 @@
+"""The localizer on the town: right place, right signs, honest refusals."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("warp", reason="the town needs the extra: pip install cross_view_loc[sim]")
+
+from cross_view_loc.aerial.image_file import ImageMap
+from cross_view_loc.errors import InputError, ModelError, NoImageryError
+from cross_view_loc.evaluation.metrics import frame_error
+from cross_view_loc.evaluation.town import TrueDepth, evaluate_bench, make_bench
+from cross_view_loc.geometry.lifting import ViewGeometry
+from cross_view_loc.geometry.views import plan_views
+from cross_view_loc.localizer import Localizer, LocalizerSettings, pick_device
+
+SEED = 9004
+"""A test town that no figure in the README comes from."""
+
+
+@pytest.fixture(scope="module")
+def bench():
+    return make_bench(SEED, 12, town_size_m=260.0)
+
+
+@pytest.fixture(scope="module")
+def localizer(bench):
+    return Localizer(bench.orthophoto, LocalizerSettings())
+
+
+@pytest.fixture(scope="module")
+def errors(bench, localizer):
+    return list(evaluate_bench(bench, localizer))
+
+
+def test_an_unseen_town_is_localized(errors):
+    """Loose enough for other processors' rounding, far tighter than the prior (11 m median) or a wrong sign."""
+    assert np.median([error.prior_position_m for error in errors]) > 6.0
+    assert np.median([error.position_m for error in errors]) < 1.5
+    assert np.median([abs(error.heading_deg) for error in errors]) < 2.0
+
+
+def test_accepted_estimates_are_inside_their_ellipses(errors):
+    accepted = [error for error in errors if error.accepted]
+    assert len(accepted) >= len(errors) // 2
+    assert np.mean([error.nees < 11.3 for error in accepted]) >= 0.8  # the 99 % ellipsoid
+
+
+@pytest.mark.parametrize("estimator", ["consensus", "matches"])
+def test_the_same_input_gives_the_same_estimate(bench, estimator):
+    moment = bench.frames[3]
+    first, second = (
+        Localizer(bench.orthophoto, LocalizerSettings(estimator=estimator)).locate(moment.frames, moment.prior)
+        for _ in range(2)
+    )
+    assert (first.east_m, first.north_m, first.yaw_rad) == (second.east_m, second.north_m, second.yaw_rad)
+    assert np.array_equal(first.covariance, second.covariance)
+
+
+def test_lifted_pixels_lie_where_the_orthophoto_shows_them(bench):
+    """Lifted road pixels, placed with the true pose, are white exactly where the orthophoto is: ≤ 1 aerial pixel."""
+    offsets = np.arange(-5, 6)
+    totals = np.zeros((11, 11))
+    for moment in bench.frames:
+        frame, depth = moment.frames[0], moment.depth_m[0]
+        (view,) = plan_views(frame.camera)
+        rows = np.arange(frame.camera.height * 6 // 10, frame.camera.height - 4, 2)
+        v, u = np.meshgrid(rows + 0.5, np.arange(0, frame.camera.width, 2) + 0.5, indexing="ij")
+        f = frame.camera.fx
+        rays = np.stack([(u - frame.camera.cx) / f, (v - frame.camera.cy) / f, np.ones_like(u)], -1)
+        points = ViewGeometry.of(frame, view).lift(rays, depth[rows][:, ::2].astype(np.float64))
+        c, s = math.cos(moment.truth.yaw_rad), math.sin(moment.truth.yaw_rad)
+        east = moment.truth.east_m + c * points[..., 0] - s * points[..., 1]
+        north = moment.truth.north_m + s * points[..., 0] + c * points[..., 1]
+        near = np.hypot(points[..., 0], points[..., 1]) < 15.0
+        ground = frame.image[rows][:, ::2].mean(-1)[near]
+        ground = (ground - ground.mean()) / (ground.std() + 1e-6)
+        pixels = np.floor(bench.orthophoto.pixel(east[near], north[near])).astype(int)
+        photo = bench.orthophoto.image.mean(-1)
+        for i, d_row in enumerate(offsets):
+            for j, d_column in enumerate(offsets):
+                under = photo[pixels[1] + d_row, pixels[0] + d_column]
+                totals[i, j] += np.mean(ground * (under - under.mean()) / (under.std() + 1e-6))
+    row, column = np.unravel_index(totals.argmax(), totals.shape)
+    assert abs(offsets[row]) <= 1 and abs(offsets[column]) <= 1
+
+
+def test_true_depth_and_flat_ground_are_sources_like_any_other(bench):
+    oracle = Localizer(bench.orthophoto, LocalizerSettings(depth="flat"))
+    flat = [error.position_m for error in evaluate_bench(bench, oracle)]
+    oracle.depth = TrueDepth()
+    true = [error.position_m for error in evaluate_bench(bench, oracle)]
+    assert np.median(true) < 1.0 and np.median(flat) < 3.0
+
+
+def test_an_unknown_heading_is_found(bench, localizer):
+    """Every heading searched: at least half of a few frames come out right, and refused ones say why."""
+    found = []
+    for moment in bench.frames[::3]:
+        estimate = localizer.locate(moment.frames, replace(moment.prior, yaw_rad=0.0, yaw_range_rad=math.pi))
+        assert estimate.accepted or estimate.reason
+        found.append(abs(frame_error(estimate, moment.truth).heading_deg) < 5.0)
+    assert np.mean(found) >= 0.5
+
+
+def test_matches_lie_in_the_image_and_in_the_map(bench, localizer):
+    moment = bench.frames[2]
+    estimate = localizer.locate(moment.frames, moment.prior)
+    assert len(estimate.matches) > 20
+    for match in estimate.matches:
+        assert 0 <= match.pixel[0] <= 640 and 0 <= match.pixel[1] <= 360
+        assert math.hypot(match.point_map[0] - moment.truth.east_m, match.point_map[1] - moment.truth.north_m) < 70
+
+
+def test_features_are_reused_while_the_vehicle_stays_near(bench, localizer):
+    moment = bench.frames[5]
+    localizer.locate(moment.frames, moment.prior)
+    misses = localizer.aerial.misses
+    localizer.locate(moment.frames, replace(moment.prior, yaw_rad=moment.prior.yaw_rad + 1e-4))
+    assert localizer.aerial.misses == misses
+
+
+def test_a_covered_camera_is_refused_with_a_reason(bench, localizer):
+    moment = bench.frames[0]
+    black = replace(moment.frames[0], image=np.zeros_like(moment.frames[0].image))
+    estimate = localizer.locate([black], moment.prior)
+    assert not estimate.accepted and estimate.reason
+
+
+def test_a_wrong_image_size_names_both_sizes(bench, localizer):
+    moment = bench.frames[0]
+    small = replace(moment.frames[0], image=moment.frames[0].image[:100])
+    with pytest.raises(InputError, match=r"640x100 .* 640x360"):
+        localizer.locate([small], moment.prior)
+
+
+def test_a_prior_off_the_map_says_so(bench, localizer):
+    moment = bench.frames[0]
+    with pytest.raises(NoImageryError, match="does not cover"):
+        localizer.locate(moment.frames, replace(moment.prior, east_m=5000.0))
+
+
+def test_half_a_map_is_masked_not_matched(bench):
+    """Where imagery ends the descriptors are zero, so black borders attract nothing."""
+    moment = bench.frames[4]
+    pixel = bench.orthophoto.pixel(moment.truth.east_m, moment.truth.north_m)
+    cut = round(float(pixel[0])) + 150
+    image = bench.orthophoto.image[:, :cut]
+    resolution = bench.orthophoto.meters_per_pixel
+    half = ImageMap(image, resolution, center_east_m=(cut - bench.orthophoto.image.shape[1]) / 2 * resolution)
+    localizer = Localizer(half, LocalizerSettings())
+    sector, _ = localizer.heading_sectors(moment.prior)[0]
+    features = localizer.aerial_features(moment.frames, moment.prior, sector)
+    empty = features.descriptors.norm(dim=0) == 0
+    covered = features.patch.valid[2::4, 2::4]
+    assert 0.05 < empty.float().mean() < 0.95
+    assert np.mean(empty.numpy() != covered) > 0.95
+
+
+def test_missing_weights_and_devices_are_one_sentence(bench, tmp_path):
+    with pytest.raises(ModelError, match="weights_dir"):
+        Localizer(bench.orthophoto, LocalizerSettings(weights_dir=str(tmp_path)))
+    (tmp_path / "town_matcher.safetensors").write_bytes(b"not a model")
+    with pytest.raises(ModelError, match="not a readable safetensors"):
+        Localizer(bench.orthophoto, LocalizerSettings(weights_dir=str(tmp_path)))
+    import torch
+
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="no CUDA device"):
+            pick_device("cuda:0")
