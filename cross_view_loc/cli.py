@@ -25,7 +25,8 @@ COMMANDS = {
 def build_parser(selected: str | None) -> argparse.ArgumentParser:
     """Parser whose `selected` sub-command is fully configured; the others stay names, so start-up is fast."""
     parser = argparse.ArgumentParser(
-        prog="cross_view_loc", description="Where a vehicle is and which way it faces, from its camera and an aerial image."
+        prog="cross_view_loc",
+        description="Where a vehicle is and which way it faces, from its camera and an aerial image.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -143,7 +143,8 @@ class Localizer:
             peaks = find_peaks(volume, lattice, count=3)
             strong = _strongest(ground)
             modes = [refine(aerial.descriptors, strong, p, sharpness, lattice.log_scale_std) for p in peaks]
-            mode, matches = max(modes, key=lambda each: each.score), None
+            inside = [mode for mode in modes if lattice.holds(mode.pose)]
+            mode, matches = max(inside or modes, key=lambda each: each.score), None
         log_mass = float(torch.logsumexp((volume / self.calibration.temperature).flatten(), 0))
         posterior = summarize(volume, lattice, mode, self.calibration)
         return Candidate(aerial, lattice, volume, mode, posterior, log_mass, matches)
@@ -202,6 +203,8 @@ class Localizer:
         confidence = best.posterior.confidence * share
         worst_std_m = math.sqrt(float(np.linalg.eigvalsh(covariance[:2, :2])[-1]))
         reason = self._why_refused(confidence, worst_std_m)
+        if not best.lattice.holds(mode.pose):
+            reason = "outside the searched area: the best pose left it; widen search_radius_m or heading_range_deg"
         return Estimate(
             stamp_ns=frames[0].stamp_ns,
             east_m=float(east),

@@ -13,7 +13,7 @@ from cross_view_loc.geometry.lifting import ViewGeometry
 from cross_view_loc.geometry.procrustes import procrustes, procrustes_covariance, rotate
 from cross_view_loc.geometry.robust import RobustSettings, align_robustly
 from cross_view_loc.geometry.transforms import rpy, transform
-from cross_view_loc.geometry.views import View, horizontal_field_rad, plan_views
+from cross_view_loc.geometry.views import horizontal_field_rad, plan_views
 
 R_BASE_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 
@@ -110,7 +110,6 @@ def test_alignment_absorbs_any_depth_scale(depth_scale):
 
 def test_flat_depth_meets_the_ground_plane_ahead_and_left():
     """A pixel below and left of the centre of a forward camera lies ahead and to the left (+y) on z = 0."""
-    view = View(focal_px=200.0)
     T = transform(rpy(0.0, math.radians(5.0), 0.0) @ R_BASE_OPTICAL, [1.5, 0.2, 1.6])
     geometry = ViewGeometry(T, np.eye(3), 1.6)
     ray = np.array([[(100.0 - 160.0) / 200.0, (150.0 - 96.0) / 200.0, 1.0]])

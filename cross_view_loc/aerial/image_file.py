@@ -1,4 +1,4 @@
-"""One aerial image with a known ground resolution as a map: for image pairs, for the town's orthophoto, for training."""
+"""One aerial image of known ground resolution as a map: for image pairs, the orthophoto of the town, training."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def execute(options: argparse.Namespace) -> int:
     """List the weights that ship."""
     from cross_view_loc.networks.weights import DEPTH_FILE, MATCHER_FILE, SHIPPED, load_weights
 
-    rows = []
+    rows: list[dict[str, object]] = []
     for role, name in (("matcher", MATCHER_FILE), ("depth", DEPTH_FILE)):
         weights = load_weights(SHIPPED / name)
         rows.append(
@@ -29,7 +29,7 @@ def execute(options: argparse.Namespace) -> int:
                 "role": role,
                 "file": str(weights.path),
                 "megabytes": round(weights.path.stat().st_size / 1e6, 2),
-                "parameters": sum(t.numel() for t in weights.tensors.values() if t.is_floating_point()),
+                "millions": round(sum(t.numel() for t in weights.tensors.values() if t.is_floating_point()) / 1e6, 2),
                 "licence": "Apache-2.0",
                 "metadata": weights.metadata,
             }
@@ -38,6 +38,5 @@ def execute(options: argparse.Namespace) -> int:
         print(json.dumps({"results": rows}))
     else:
         for row in rows:
-            millions = row["parameters"] / 1e6
-            print(f"{row['role']:8s} {millions:5.2f} M parameters  {row['megabytes']:5.2f} MB  {row['file']}")
+            print(f"{row['role']:8s} {row['millions']:5.2f} M parameters  {row['megabytes']:5.2f} MB  {row['file']}")
     return 0

@@ -104,11 +104,11 @@ def _column(errors: Sequence[FrameError], name: str) -> NDArray[np.float64]:
 
 
 def _quantile(values: NDArray[np.float64], q: float) -> float | None:
-    return _rounded(np.quantile(values, q)) if len(values) else None
+    return _rounded(float(np.quantile(values, q))) if len(values) else None
 
 
-def _mean(values: NDArray[np.generic]) -> float | None:
-    return _rounded(np.mean(values)) if len(values) else None
+def _mean(values: NDArray[np.float64] | NDArray[np.bool_]) -> float | None:
+    return _rounded(float(np.mean(values))) if len(values) else None
 
 
 def _rounded(value: float) -> float:

@@ -75,7 +75,7 @@ def make_bench(
     moments = []
     for t_s in np.linspace(0.5, drive.duration_s - 0.5, frames):
         T_map_base = drive.T_map_base(float(t_s))
-        R_level_base = level_rotation(T_map_base[:3, :3]) @ rpy(*rng.normal(0, ATTITUDE_STD_RAD, 2), 0.0)
+        R_level_base = level_rotation(T_map_base[:3, :3]) @ _attitude_noise(rng)
         shots, depths = [], []
         for mounted in rig.cameras:
             T_map_camera = T_map_base @ mounted.T_base_camera
@@ -96,6 +96,12 @@ def make_bench(
             TownFrame(seed, tuple(shots), tuple(depths), _prior(truth, protocol, shots[0].stamp_ns, rng), truth)
         )
     return TownBench(seed, ImageMap(ortho, ORTHO_METERS_PER_PIXEL, name=f"orthophoto of town {seed}"), tuple(moments))
+
+
+def _attitude_noise(rng: np.random.Generator) -> NDArray[np.float64]:
+    """(3, 3) error of an IMU's roll and pitch."""
+    roll, pitch = rng.normal(0, ATTITUDE_STD_RAD, 2).tolist()
+    return rpy(roll, pitch, 0.0)
 
 
 def _prior(truth: Truth, protocol: str, stamp_ns: int, rng: np.random.Generator) -> Prior:

@@ -11,6 +11,7 @@ Entries that are not valid hold finite numbers without meaning.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -27,7 +28,7 @@ Mask = NDArray[np.bool_]
 _BROWN_COEFFICIENTS = {"plumb_bob": 5, "rational_polynomial": 12}
 
 
-class Camera(Protocol):
+class Camera(Hashable, Protocol):
     """What the localizer asks of a camera; see the module's docstring for shapes and frames."""
 
     @property

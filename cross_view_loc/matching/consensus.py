@@ -52,6 +52,15 @@ class Lattice:
         """(2R+1,) shifts along one axis, ascending."""
         return (torch.arange(2 * self.radius_cells + 1) - self.radius_cells) * CELL_M
 
+    def holds(self, pose: Tensor) -> bool:
+        """Whether a refined pose (4,) is still within the lattice, give or take one step."""
+        steps = self.headings_rad.diff()
+        step_rad = float(steps.mean()) if len(steps) else math.pi
+        turn = torch.remainder(pose[2] - self.headings_rad.mean() + math.pi, 2 * math.pi) - math.pi
+        reach_rad = float(self.headings_rad[-1] - self.headings_rad[0]) / 2 + step_rad
+        reach_m = (self.radius_cells + 1) * CELL_M
+        return bool((pose[:2] - self.prior).abs().max() <= reach_m) and abs(float(turn)) <= reach_rad
+
 
 def body_to_patch(points_body: Tensor) -> Tensor:
     """(x forward, y left) → (right, up) for a vehicle facing patch-up."""

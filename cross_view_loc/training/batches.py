@@ -107,7 +107,9 @@ def matcher_sample(
     forward, left = axis[:2] / np.hypot(*axis[:2])
     ahead = AHEAD_M * np.array([-left, forward])
     center = position + axes @ (ahead - shift)
-    patch = town.maps[rng.integers(len(town.maps))].patch(*center, PATCH_PX, AERIAL_METERS_PER_PIXEL, rotation)
+    patch = town.maps[rng.integers(len(town.maps))].patch(
+        float(center[0]), float(center[1]), PATCH_PX, AERIAL_METERS_PER_PIXEL, rotation
+    )
     image, elevation, inverse = view_arrays(town, index)
     true = town.cell_depth_m[index].astype(np.float64)
     metric = predicted[town.seed][index].astype(np.float64) if town.seed in predicted else true

@@ -89,7 +89,7 @@ def render_town(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"town_{seed:04d}.npz"
     columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-    np.savez(path, **columns, orthophotos=np.stack(orthos), seed=seed)
+    np.savez(path, **columns, orthophotos=np.stack(orthos), seed=seed)  # type: ignore[arg-type]
     return path
 
 
@@ -107,7 +107,7 @@ def _render_views(
         cameras.append(
             renderer.pinhole(T_map_base @ true_mount, width, height, focal_px * RENDER_FACTOR, velocity)  # type: ignore[attr-defined]
         )
-        R_level_base = level_rotation(T_map_base[:3, :3]) @ rpy(*rng.normal(0, ATTITUDE_STD_RAD, 2), 0.0)
+        R_level_base = level_rotation(T_map_base[:3, :3]) @ attitude_noise(rng)
         rows.append(
             dict(T_map_base=T_map_base, T_base_camera=T_base_camera, R_level_base=R_level_base, focal_px=focal_px)
         )
@@ -117,6 +117,12 @@ def _render_views(
         row["depth_m"] = depth_at_cells(depth, 4 * RENDER_FACTOR, 4 * RENDER_FACTOR)
         row["cell_depth_m"] = depth_at_cells(depth, 4 * RENDER_FACTOR, 8 * RENDER_FACTOR)
     return rows  # type: ignore[return-value]
+
+
+def attitude_noise(rng: np.random.Generator) -> NDArray[np.float64]:
+    """(3, 3) error of an IMU's roll and pitch."""
+    roll, pitch = rng.normal(0, ATTITUDE_STD_RAD, 2).tolist()
+    return rpy(roll, pitch, 0.0)
 
 
 def _jittered(town: object, T_map_base: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:

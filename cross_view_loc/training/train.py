@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -71,8 +71,9 @@ def train_depth(
 
     def make(step: int) -> DepthBatch:
         rng = np.random.default_rng([settings.seed, 1, step])
-        picks = [training[rng.integers(len(training))] for _ in range(settings.batch)]
-        return _augmented(collate_depth([(t, int(rng.integers(len(t.images)))) for t in picks]), settings.seed + step)
+        picks = [training[int(rng.integers(len(training)))] for _ in range(settings.batch)]
+        batch = collate_depth([(town, int(rng.integers(len(town.images)))) for town in picks])
+        return replace(batch, views=_augmented(batch.views, settings.seed + step))
 
     def step_loss(batch: DepthBatch) -> tuple[Tensor, dict[str, float]]:
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
@@ -112,11 +113,12 @@ def train_matcher(
 
     def make(step: int) -> tuple[MatcherBatch, int]:
         rng = np.random.default_rng([settings.seed, 2, step])
-        picks = [towns[rng.integers(len(towns))] for _ in range(settings.batch)]
+        picks = [towns[int(rng.integers(len(towns)))] for _ in range(settings.batch)]
         samples = [matcher_sample(t, int(rng.integers(len(t.images))), predicted, rng) for t in picks]
-        batch = _augmented(collate_matcher(samples), settings.seed + step)
+        batch = collate_matcher(samples)
         generator = torch.Generator().manual_seed(settings.seed + 7 * step)
-        return MatcherBatch(**{**vars(batch), "patches": augment_colour(batch.patches, generator)}), step
+        views, patches = _augmented(batch.views, settings.seed + step), augment_colour(batch.patches, generator)
+        return replace(batch, views=views, patches=patches), step
 
     def step_loss(item: tuple[MatcherBatch, int]) -> tuple[Tensor, dict[str, float]]:
         batch, step = item
@@ -187,10 +189,9 @@ def _fields(views: ViewInputs) -> tuple[Tensor, Tensor, Tensor]:
     return views.images, views.elevation, views.flat_inverse_depth
 
 
-def _augmented(batch: MatcherBatch | DepthBatch, seed: int) -> MatcherBatch | DepthBatch:  # type: ignore[return]
-    images = augment_colour(batch.views.images, torch.Generator().manual_seed(seed))
-    views = ViewInputs(images, batch.views.elevation, batch.views.flat_inverse_depth)
-    return type(batch)(**{**vars(batch), "views": views})
+def _augmented(views: ViewInputs, seed: int) -> ViewInputs:
+    images = augment_colour(views.images, torch.Generator().manual_seed(seed))
+    return replace(views, images=images)
 
 
 @torch.inference_mode()
