@@ -12,6 +12,7 @@ from cross_view_loc.matching.consensus import Lattice, Mode
 
 MODE_RADIUS_M = 2.5
 MODE_HEADING_RAD = math.radians(5.0)
+CHI2_99_3DOF = 11.345
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ class Posterior:
 def summarize(volume: Tensor, lattice: Lattice, mode: Mode, calibration: Calibration) -> Posterior:
     """Moments of the posterior about a refined mode.
 
-    Inside the mode's own lattice cell the posterior is narrower than the lattice: its Laplace covariance stands for
-    the mass of the neighbouring cells. All other mass enters by its squared distance, so that a second mode near by
-    widens the Gaussian, and one far away does so in proportion to its probability.
+    The mode's Laplace covariance stands for the mass around it (what it explains at 99 %, and the cell it lies in:
+    a sharp mode is narrower than the lattice). All other mass near by enters by its squared distance, so that a second
+    mode widens the Gaussian in its own direction.
     """
     temperature = calibration.temperature
     probability = (volume / temperature).flatten().softmax(0).view_as(volume).sum(0)
@@ -51,19 +52,16 @@ def summarize(volume: Tensor, lattice: Lattice, mode: Mode, calibration: Calibra
     distance = torch.hypot(up[:, None], right[None, :])
     near = (distance < MODE_RADIUS_M)[None] & (turn.abs() < MODE_HEADING_RAD + step_rad / 2)[:, None, None]
     confidence = float((probability * near).sum())
-    cell = float(shifts[1] - shifts[0])
-    own = (
-        (up.abs()[:, None] <= cell)[None]
-        & (right.abs()[None, :] <= cell)[None]
-        & (turn.abs() <= step_rad * 1.01)[:, None, None]
-    )
-    local = probability * near
-    others = local * ~own
-    total = local.sum().clamp(min=1e-9)
+    laplace = mode.covariance[:3, :3] * temperature
     shape = probability.shape
-    offsets = torch.stack(
-        [right.expand(shape), up[:, None].expand(shape), turn[:, None, None].expand(shape)], -1
-    ).reshape(-1, 3)
-    spread = torch.einsum("n,ni,nj->ij", others.reshape(-1) / total, offsets, offsets)
-    covariance = mode.covariance[:3, :3] * temperature + spread
+    offsets = torch.stack([right.expand(shape), up[:, None].expand(shape), turn[:, None, None].expand(shape)], -1)
+    cell = float(shifts[1] - shifts[0])
+    own = (offsets.abs() <= torch.tensor([cell, cell, step_rad * 1.01], device=offsets.device)).all(-1)
+    information = torch.linalg.inv(laplace.double()).float()
+    own |= torch.einsum("khwi,ij,khwj->khw", offsets, information, offsets) < CHI2_99_3DOF
+    local = probability * near
+    others = (local * ~own).reshape(-1)
+    total = local.sum().clamp(min=1e-9)
+    spread = torch.einsum("n,ni,nj->ij", others / total, offsets.reshape(-1, 3), offsets.reshape(-1, 3))
+    covariance = laplace + spread
     return Posterior(confidence, covariance * calibration.covariance_factor)

@@ -51,6 +51,8 @@ class TrainingSettings:
     """Each computes its own batch of a step; one core each beats sharing every operation, also on a busy machine."""
     seed: int = 0
     bf16: bool = True
+    log_every: int = 100
+    """Steps between log lines and checkpoints."""
 
 
 def load_towns(folder: Path) -> list[TownData]:
@@ -79,7 +81,7 @@ def train_depth(
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
             log_depth = network(*_fields(batch.views))
         loss = depth_loss(log_depth, batch.depth_m)
-        return loss, {"depth": float(loss)}
+        return loss, {"depth": loss.item()}
 
     started = time.perf_counter()
     _optimise(network, make, step_loss, settings, log)
@@ -125,7 +127,7 @@ def train_matcher(
         generator = torch.Generator().manual_seed(settings.seed + 11 * step)
         kind = "flat" if float(torch.rand((), generator=generator)) < settings.flat_share else "metric"
         pose, match = matcher_losses(matcher, batch, kind, generator, settings.bf16)
-        return pose + settings.match_loss_weight * match, {f"pose_{kind}": float(pose), "match": float(match)}
+        return pose + settings.match_loss_weight * match, {f"pose_{kind}": pose.item(), "match": match.item()}
 
     started = time.perf_counter()
     _optimise(matcher, make, step_loss, settings, log, lambda: save_weights(out, matcher.state_dict(), {}))
@@ -147,7 +149,7 @@ def _optimise(
     log: Callable[[str], None],
     checkpoint: Callable[[], None] | None = None,
 ) -> None:
-    """AdamW with a short warm-up and a cosine decay; logs the mean losses, and checkpoints, every 100 steps."""
+    """AdamW with a short warm-up and a cosine decay; logs the mean losses, and checkpoints, every few steps."""
     optimiser = torch.optim.AdamW(
         network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.98)
     )
@@ -176,7 +178,7 @@ def _optimise(
         optimiser.step()
         for name, value in [item for _, parts in results for item in parts.items()]:
             recent.setdefault(name, []).append(value)
-        if (step + 1) % 100 == 0:
+        if (step + 1) % settings.log_every == 0:
             means = {name: round(float(np.mean(values)), 4) for name, values in recent.items()}
             log(json.dumps({"step": step + 1, "seconds": round(time.perf_counter() - started), **means}))
             recent = {}
