@@ -52,6 +52,9 @@ def test_the_lattice_score_equals_the_score_of_its_poses(scene):
     for s, k, j, i in ((0, 0, 0, 16), (1, 5, 8, 8), (2, 10, 3, 12), (1, 7, 16, 0)):
         pose = torch.tensor([1.0 + shifts[i], -1.0 + shifts[j], lattice.headings_rad[k], lattice.log_scales[s]])
         exact = score_poses(aerial, ground, pose[None], SHARPNESS, lattice.log_scale_std)
+        if not torch.isfinite(volume[s, k]).any():  # hopeless headings are scored at the likeliest scale alone
+            assert s != 1 and float(volume[1, k].max()) < float(volume[1].max()) - 9.9
+            continue
         assert float(volume[s, k, j, i]) == pytest.approx(float(exact), abs=1e-3)
 
 

@@ -20,6 +20,9 @@ from torch import Tensor
 from cross_view_loc.geometry.procrustes import rotate
 from cross_view_loc.matching.encoders import CELL_M
 
+HOPELESS = 10.0
+"""A heading whose best score is this far (in log-probability) below the best is not tried at other scales."""
+
 
 @dataclass(frozen=True)
 class GroundCells:
@@ -129,20 +132,30 @@ def correlate(template: Tensor, spectrum: Tensor, size: int, radius_cells: int) 
 
 @torch.no_grad()
 def score_lattice(aerial: Tensor, ground: GroundCells, lattice: Lattice, sharpness: float) -> Tensor:
-    """Log-scores (S, K, 2R+1, 2R+1) over scale, heading, up-shift, right-shift; exact for bilinear interpolation."""
+    """Log-scores (S, K, 2R+1, 2R+1) over scale, heading, up-shift, right-shift; exact for bilinear interpolation.
+
+    Headings that are hopeless at the likeliest scale are −inf at the others: half the correlations are saved so.
+    """
     cells = aerial.shape[-1]
     size = fft_size(cells, lattice.radius_cells)
     spectrum = aerial_spectrum(aerial[None], size)
     points = body_to_patch(ground.points_body)
-    volume = []
-    for log_scale in lattice.log_scales.tolist():
-        penalty = 0.5 * (log_scale / lattice.log_scale_std) ** 2
-        for heading in lattice.headings_rad:
-            placed = rotate(points * math.exp(log_scale), heading) + lattice.prior
-            template = splat(ground.descriptors[None], ground.weight[None], placed[None], cells, size)
-            volume.append(correlate(template, spectrum, size, lattice.radius_cells)[0] * sharpness - penalty)
     side = 2 * lattice.radius_cells + 1
-    return torch.stack(volume).view(len(lattice.log_scales), len(lattice.headings_rad), side, side)
+    log_scales = lattice.log_scales.tolist()
+    shape = (len(log_scales), len(lattice.headings_rad), side, side)
+    volume = torch.full(shape, -math.inf, device=aerial.device)
+    central = min(range(len(log_scales)), key=lambda index: abs(log_scales[index]))
+    headings = list(range(len(lattice.headings_rad)))
+    for index in sorted(range(len(log_scales)), key=lambda index: index != central):
+        penalty = 0.5 * (log_scales[index] / lattice.log_scale_std) ** 2
+        for k in headings:
+            placed = rotate(points * math.exp(log_scales[index]), lattice.headings_rad[k]) + lattice.prior
+            template = splat(ground.descriptors[None], ground.weight[None], placed[None], cells, size)
+            volume[index, k] = correlate(template, spectrum, size, lattice.radius_cells)[0] * sharpness - penalty
+        if index == central:  # other scales only where a heading has a chance at all
+            best = volume[central].amax((1, 2))
+            headings = (best > best.max() - HOPELESS).nonzero()[:, 0].tolist()
+    return volume
 
 
 @torch.no_grad()
