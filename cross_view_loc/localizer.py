@@ -8,6 +8,7 @@ published estimator (drawn matches, scale-aware Procrustes) is `estimator="match
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ from cross_view_loc.matching.consensus import (
 from cross_view_loc.matching.encoders import AERIAL_METERS_PER_PIXEL, CELL_M, load_matcher
 from cross_view_loc.matching.ground import GroundObservation, mean_direction, observe_ground
 from cross_view_loc.matching.matches import CellMatches, draw_matches, guided_matches
-from cross_view_loc.matching.posterior import Calibration, Posterior, summarize
+from cross_view_loc.matching.posterior import Calibration, Posterior, mass_near, summarize
 from cross_view_loc.networks.weights import DEPTH_FILE, MATCHER_FILE, SHIPPED
 from cross_view_loc.types import Estimate, Frame, Match, Prior
 
@@ -44,7 +45,12 @@ FEWEST_CELLS = 50
 LARGEST_HEADING_OFFSET_RAD = math.radians(15.0)
 """The aerial encoder was trained on patches turned to the heading within this; wider ranges take several patches."""
 HEADING_STEP_RAD = math.radians(2.0)
+NARROWEST_HEADING_RAD = math.radians(1.0)
 REACH_M = 40.0
+HOPELESS = 10.0
+"""A heading this far (in log-probability) below the best is not tried at other scales."""
+LEAST_IMAGERY = 0.5
+"""Of a patch: with less, what looks like the best pose may only be the best of what is covered."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +72,19 @@ class LocalizerSettings:
 class Localizer:
     """Frames and a prior in, an estimate out; the same object serves node, runner, training and evaluation."""
 
-    def __init__(self, aerial_map: PatchSource, settings: LocalizerSettings | None = None) -> None:
-        """Load the networks. Raises ModelError when weights are missing or damaged, InputError for unknown choices."""
+    def __init__(
+        self, aerial_map: PatchSource, settings: LocalizerSettings | None = None, depth: DepthSource | None = None
+    ) -> None:
+        """Load the networks; `depth` replaces the depth source of the settings.
+
+        Raises ModelError when weights are missing or damaged, InputError for unknown choices.
+        """
         self.settings = settings or LocalizerSettings()
         self.device = pick_device(self.settings.device)
         folder = Path(self.settings.weights_dir) if self.settings.weights_dir else SHIPPED
         self.matcher, metadata = load_matcher(folder / MATCHER_FILE, self.device)
-        self.depth = make_depth(self.settings.depth, folder, self.device)
-        calibration = metadata.get("calibration", {})
-        self.calibration = Calibration(**calibration.get(self.depth.kind, {}))  # type: ignore[attr-defined]
+        self.depth = depth or make_depth(self.settings.depth, folder, self.device)
+        self.calibration = read_calibration(metadata, self.depth.kind, self.settings.estimator)
         self.aerial = AerialFeatureCache(aerial_map, self.matcher, self.device)
         self.stage_seconds: dict[str, float] = {}
         """Durations of the last call's stages."""
@@ -92,9 +102,7 @@ class Localizer:
             return _refused(prior, f"only {len(ground.cells.weight)} ground cells are in view; is the camera covered?")
         candidates = self._candidates(frames, ground, prior, clock)
         best = max(candidates, key=lambda candidate: candidate.mode.score)
-        total = torch.logsumexp(torch.tensor([candidate.log_mass for candidate in candidates]), 0)
-        share = math.exp(best.log_mass - float(total))  # other headings' patches compete for the same probability
-        estimate = self._estimate(frames, prior, ground, best, share)
+        estimate = self._estimate(frames, ground, best, self._confidence(best, candidates))
         clock.lap("estimate")
         return estimate
 
@@ -107,19 +115,26 @@ class Localizer:
         self, frames: Sequence[Frame], ground: GroundObservation, prior: Prior, clock: _Clock
     ) -> list[Candidate]:
         candidates = []
-        for rotation, headings in self.heading_sectors(prior):
+        sectors = self.heading_sectors(prior)
+        for rotation, yaws in sectors:
             aerial = self.aerial_features(frames, prior, rotation)
             clock.lap("aerial")
-            candidates.append(self._align(ground, aerial, prior, headings))
+            candidates.append(self._align(ground, aerial, prior, yaws, is_only=len(sectors) == 1))
             clock.lap("align")
         return candidates
 
-    def heading_sectors(self, prior: Prior) -> list[tuple[float, tuple[float, float]]]:
-        """(patch-up yaw, (lowest, highest) yaw) of the patches that cover the prior's heading range."""
-        count = math.ceil(prior.yaw_range_rad / (LARGEST_HEADING_OFFSET_RAD - 1e-9) - 1e-6)
-        width = 2 * prior.yaw_range_rad / count
-        lowest = prior.yaw_rad - prior.yaw_range_rad
-        return [(lowest + (i + 0.5) * width, (lowest + i * width, lowest + (i + 1) * width)) for i in range(count)]
+    def heading_sectors(self, prior: Prior) -> list[tuple[float, list[float]]]:
+        """(patch-up yaw, yaws to score) of the patches that cover the prior's heading range.
+
+        The yaws of all patches together are evenly spaced and none is scored twice, so that their probabilities add
+        up. There is an odd number of both: the likeliest heading lies in the middle of a patch, not between two.
+        """
+        reach = min(max(prior.yaw_range_rad, NARROWEST_HEADING_RAD), math.pi)
+        count = _odd(reach / LARGEST_HEADING_OFFSET_RAD)
+        steps = _odd(2 * reach / count / HEADING_STEP_RAD)
+        first, step = prior.yaw_rad - reach, 2 * reach / (count * steps)
+        yaws = [[first + (sector * steps + k + 0.5) * step for k in range(steps)] for sector in range(count)]
+        return [(sector[steps // 2], sector) for sector in yaws]
 
     def aerial_features(self, frames: Sequence[Frame], prior: Prior, rotation: float) -> AerialFeatures:
         forward, left = mean_direction(frames)
@@ -131,37 +146,54 @@ class Localizer:
         return self.aerial.features(prior.east_m, prior.north_m, rotation, ahead, size_px)
 
     def _align(
-        self, ground: GroundObservation, aerial: AerialFeatures, prior: Prior, headings: tuple[float, float]
+        self, ground: GroundObservation, aerial: AerialFeatures, prior: Prior, yaws: list[float], is_only: bool
     ) -> Candidate:
         """Score every pose of the lattice, then refine the best modes."""
         sharpness = float(self.matcher.score_sharpness)
-        lattice = self.lattice(aerial, prior, headings)
-        volume = score_lattice(aerial.descriptors, ground.cells, lattice, sharpness)
+        lattice = self.lattice(aerial, prior, yaws, is_disc=not is_only)
+        hopeless = HOPELESS * max(1.0, self.calibration.temperature)
+        volume = score_lattice(aerial.descriptors, ground.cells, lattice, sharpness, hopeless).cpu()
+        matches = None
         if self.settings.estimator == "matches":
             mode, matches = self._align_matches(ground, aerial, lattice)
+            lattice = lattice.cpu()
         else:
+            lattice = lattice.cpu()
             peaks = find_peaks(volume, lattice, count=3)
             strong = _strongest(ground)
             modes = [refine(aerial.descriptors, strong, p, sharpness, lattice.log_scale_std) for p in peaks]
-            inside = [mode for mode in modes if lattice.holds(mode.pose)]
-            mode, matches = max(inside or modes, key=lambda each: each.score), None
+            mode = max([mode for mode in modes if lattice.holds(mode.pose)] or modes, key=lambda each: each.score)
         log_mass = float(torch.logsumexp((volume / self.calibration.temperature).flatten(), 0))
         posterior = summarize(volume, lattice, mode, self.calibration)
         return Candidate(aerial, lattice, volume, mode, posterior, log_mass, matches)
 
-    def lattice(self, aerial: AerialFeatures, prior: Prior, headings: tuple[float, float]) -> Lattice:
+    def _confidence(self, best: Candidate, candidates: Sequence[Candidate]) -> float:
+        """Probability near the best pose, over all patches: other headings compete, neighbouring ones contribute."""
+        if len(candidates) == 1:
+            return best.posterior.confidence
+        total = float(torch.logsumexp(torch.tensor([candidate.log_mass for candidate in candidates]), 0))
+        east, north, yaw = best.pose_map()
+        confidence = 0.0
+        for candidate in candidates:
+            heading = yaw - candidate.aerial.patch.rotation_rad
+            pose = torch.tensor([*candidate.aerial.to_patch(east, north), heading])
+            near = mass_near(candidate.volume, candidate.lattice, pose, self.calibration.temperature)
+            confidence += near * math.exp(candidate.log_mass - total)
+        return confidence
+
+    def lattice(self, aerial: AerialFeatures, prior: Prior, yaws: list[float], is_disc: bool = False) -> Lattice:
+        """Shifts, headings and scales about the prior, in a patch's coordinates, on the localizer's device."""
         up_rad = aerial.patch.rotation_rad
-        middle = math.remainder((headings[0] + headings[1]) / 2 - up_rad, 2 * math.pi)
-        half = (headings[1] - headings[0]) / 2
-        steps = 2 * math.ceil(half / HEADING_STEP_RAD - 1e-6) + 1
+        middle = math.remainder(yaws[len(yaws) // 2] - up_rad, 2 * math.pi)
         std = self.depth.log_scale_std
         scales = [-1.2 * std, 0.0, 1.2 * std] if std >= 0.03 else [0.0]
         return Lattice(
             torch.tensor(aerial.to_patch(prior.east_m, prior.north_m), dtype=torch.float32, device=self.device),
             math.ceil(prior.radius_m / CELL_M),
-            torch.linspace(middle - half, middle + half, steps, device=self.device),
-            torch.tensor(scales),
+            torch.tensor([middle + yaw - yaws[len(yaws) // 2] for yaw in yaws], device=self.device),
+            torch.tensor(scales, device=self.device),
             std,
+            is_disc,
         )
 
     def _align_matches(
@@ -170,46 +202,41 @@ class Localizer:
         """The published estimator: drawn matches, robust hypotheses, weighted scale-aware Procrustes."""
         generator = torch.Generator(self.device).manual_seed(self.settings.seed)
         matches = draw_matches(aerial.descriptors, ground.cells, float(self.matcher.match_sharpness), generator)
-        heading = (lattice.headings_rad[0] + lattice.headings_rad[-1]) / 2
-        reach = float(lattice.headings_rad[-1] - heading)
-        limits = (lattice.prior, lattice.radius_cells * CELL_M, float(heading), reach * 1.2)
+        heading = lattice.headings_rad.mean()
+        reach = float(lattice.headings_rad[-1] - heading) + HEADING_STEP_RAD
+        limits = (lattice.prior, lattice.radius_cells * CELL_M, float(heading), reach)
         source = body_to_patch(matches.points_body)
         aligned = align_robustly(
             source, matches.points_patch, matches.weight, RobustSettings(), generator, limits=limits
         )
         if aligned is None:
-            return Mode(
-                torch.cat([lattice.prior, heading[None], heading[None] * 0]), -math.inf, torch.eye(4) * 100
-            ), matches
+            nowhere = torch.cat([lattice.prior, heading[None], heading[None] * 0]).cpu()
+            return Mode(nowhere, -math.inf, torch.eye(4) * 100), replace(matches, weight=matches.weight * 0)
         solution = aligned.solution
-        pose = torch.cat([solution.translation, solution.yaw_rad[None], solution.scale.log()[None]])
+        pose = torch.cat([solution.translation, solution.yaw_rad[None], solution.scale.log()[None]]).cpu()
         covariance = torch.eye(4)
-        covariance[:3, :3] = procrustes_covariance(source, matches.points_patch, aligned.inlier_weight, solution)
+        covariance[:3, :3] = procrustes_covariance(source, matches.points_patch, aligned.inlier_weight, solution).cpu()
         return Mode(pose, aligned.score, covariance), replace(matches, weight=aligned.inlier_weight)
 
     def _estimate(
-        self, frames: Sequence[Frame], prior: Prior, ground: GroundObservation, best: Candidate, share: float
+        self, frames: Sequence[Frame], ground: GroundObservation, best: Candidate, confidence: float
     ) -> Estimate:
         aerial, mode = best.aerial, best.mode
         matches, inliers = guided_matches(
             aerial.descriptors, ground.cells, mode.pose, float(self.matcher.match_sharpness)
         )
-        axes, patch = aerial.patch_axes(), aerial.patch
-        east, north = axes @ mode.pose[:2].double().cpu().numpy() + [patch.center_east_m, patch.center_north_m]
+        east, north, yaw = best.pose_map()
         rotation = np.eye(3)
-        rotation[:2, :2] = axes
-        covariance = rotation @ best.posterior.covariance.double().cpu().numpy() @ rotation.T
+        rotation[:2, :2] = aerial.patch_axes()
+        covariance = rotation @ best.posterior.covariance.double().numpy() @ rotation.T
         covariance[:2, :2] += np.eye(2) * self.settings.map_std_m**2
-        confidence = best.posterior.confidence * share
         worst_std_m = math.sqrt(float(np.linalg.eigvalsh(covariance[:2, :2])[-1]))
-        reason = self._why_refused(confidence, worst_std_m)
-        if not best.lattice.holds(mode.pose):
-            reason = "outside the searched area: the best pose left it; widen search_radius_m or heading_range_deg"
+        reason = self._why_refused(best, confidence, worst_std_m)
         return Estimate(
             stamp_ns=frames[0].stamp_ns,
-            east_m=float(east),
-            north_m=float(north),
-            yaw_rad=math.remainder(float(mode.pose[2]) + patch.rotation_rad, 2 * math.pi),
+            east_m=east,
+            north_m=north,
+            yaw_rad=yaw,
             covariance=covariance,
             scale=math.exp(float(mode.pose[3])),
             confidence=confidence,
@@ -219,8 +246,15 @@ class Localizer:
             matches=_explain(frames, ground, aerial, matches if best.matches is None else best.matches),
         )
 
-    def _why_refused(self, confidence: float, worst_std_m: float) -> str:
+    def _why_refused(self, best: Candidate, confidence: float, worst_std_m: float) -> str:
         """The gate; empty when the estimate may leave."""
+        if not math.isfinite(best.mode.score):
+            return "no alignment: the drawn matches agree on no pose within the search"
+        if not best.lattice.holds(best.mode.pose):
+            return "outside the searched area: the best pose left it; widen search_radius_m or heading_range_deg"
+        imagery = float(best.aerial.patch.valid.mean())
+        if imagery < LEAST_IMAGERY:
+            return f"map: only {imagery:.0%} of the aerial patch has imagery; fetch the tiles around the vehicle"
         if confidence < self.settings.min_confidence:
             return f"ambiguous: confidence {confidence:.2f} is below min_confidence {self.settings.min_confidence:.2f}"
         if not worst_std_m <= self.settings.max_position_std_m:
@@ -243,6 +277,12 @@ class Candidate:
     """Log of the summed posterior, to weigh this patch against the others."""
     matches: CellMatches | None
 
+    def pose_map(self) -> tuple[float, float, float]:
+        """East, north (m) and yaw (rad, wrapped) of the mode."""
+        patch, pose = self.aerial.patch, self.mode.pose.double().numpy()
+        east, north = self.aerial.patch_axes() @ pose[:2] + [patch.center_east_m, patch.center_north_m]
+        return float(east), float(north), math.remainder(float(pose[2]) + patch.rotation_rad, 2 * math.pi)
+
 
 class _Clock:
     """Adds up the seconds of each stage."""
@@ -255,6 +295,26 @@ class _Clock:
         now = time.perf_counter()
         self._seconds[stage] = self._seconds.get(stage, 0.0) + now - self._last
         self._last = now
+
+
+def read_calibration(metadata: dict[str, object], kind: str, estimator: str) -> Calibration:
+    """The calibration fitted for a kind of depth and an estimator; says so when the weights have none."""
+    fitted = metadata.get("calibration")
+    numbers = fitted.get(f"{kind}/{estimator}") if isinstance(fitted, dict) else None
+    if numbers is None:
+        logging.getLogger(__name__).warning(
+            "these weights are not calibrated for %s depth with %s: covariances are guesses; "
+            "run `cross_view_loc train calibrate`",
+            kind,
+            estimator,
+        )
+        return Calibration()
+    return Calibration(**numbers)
+
+
+def _odd(number: float) -> int:
+    """The smallest odd whole number that is not less, rounding errors aside."""
+    return 2 * math.ceil((number - 1) / 2 - 1e-6) + 1 if number > 1 else 1
 
 
 def pick_device(name: str) -> str:

@@ -37,7 +37,7 @@ class Prior:
     east_m: float
     north_m: float
     radius_m: float
-    """Half the side of the searched square."""
+    """Half the side of the searched square, which turns with `yaw_rad`; of many headings, its disc is searched."""
     yaw_rad: float = 0.0
     """Counter-clockwise from east."""
     yaw_range_rad: float = np.pi

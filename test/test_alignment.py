@@ -146,9 +146,19 @@ def test_view_of_a_pinhole_camera_lands_on_the_same_pixels():
     assert seen[96, 160] and not seen[0, 160]  # the view is taller than the camera's field
 
 
+def test_an_off_centre_camera_is_seen_whole():
+    """With its principal point at a third of the width, the view turns towards the larger side and no pixel is lost."""
+    camera = PinholeCamera(640, 360, 400.0, 400.0, 200.0, 180.0)
+    (view,) = plan_views(camera)
+    left, right = math.atan2(-200.0, 400.0), math.atan2(440.0, 400.0)
+    assert view.yaw_rad == pytest.approx((left + right) / 2, abs=1e-4)
+    _, seen = view.sample(np.zeros((360, 640, 3), np.uint8), camera)
+    assert seen[96, 2:-2].all()
+
+
 def test_views_cover_wide_cameras():
     panorama = EquirectangularCamera(1024, 512)
-    assert horizontal_field_rad(panorama) == pytest.approx(2 * math.pi, rel=1e-3)
+    assert np.allclose(horizontal_field_rad(panorama), [-math.pi, math.pi], atol=1e-3)
     yaws = [view.yaw_rad for view in plan_views(panorama)]
     assert np.allclose(np.degrees(yaws), [-135, -45, 45, 135], atol=0.5)
     fisheye = FisheyeCamera(800, 800, 250.0, 250.0, 400.0, 400.0, (0.0, 0.0, 0.0, 0.0))

@@ -15,6 +15,7 @@ from cross_view_loc.evaluation.town import TrueDepth, evaluate_bench, make_bench
 from cross_view_loc.geometry.lifting import ViewGeometry
 from cross_view_loc.geometry.views import plan_views
 from cross_view_loc.localizer import Localizer, LocalizerSettings, pick_device
+from cross_view_loc.types import Prior
 
 SEED = 9004
 """A test town that no figure in the README comes from."""
@@ -88,9 +89,9 @@ def test_lifted_pixels_lie_where_the_orthophoto_shows_them(bench):
 
 
 def test_true_depth_and_flat_ground_are_sources_like_any_other(bench):
-    oracle = Localizer(bench.orthophoto, LocalizerSettings(depth="flat"))
-    flat = [error.position_m for error in evaluate_bench(bench, oracle)]
-    oracle.depth = TrueDepth()
+    flat_ground = Localizer(bench.orthophoto, LocalizerSettings(depth="flat"))
+    flat = [error.position_m for error in evaluate_bench(bench, flat_ground)]
+    oracle = Localizer(bench.orthophoto, depth=TrueDepth())
     true = [error.position_m for error in evaluate_bench(bench, oracle)]
     assert np.median(true) < 1.0 and np.median(flat) < 3.0
 
@@ -103,6 +104,39 @@ def test_an_unknown_heading_is_found(bench, localizer):
         assert estimate.accepted or estimate.reason
         found.append(abs(frame_error(estimate, moment.truth).heading_deg) < 5.0)
     assert np.mean(found) >= 0.5
+
+
+@pytest.mark.parametrize("range_deg", [0.0, 9.0, 16.0, 29.0, 31.0, 180.0])
+def test_heading_sectors_tile_the_range_with_the_prior_in_the_middle(localizer, range_deg):
+    prior = Prior(0, 0.0, 0.0, 20.0, 0.4, math.radians(range_deg))
+    sectors = localizer.heading_sectors(prior)
+    yaws = np.array([yaw for _, sector in sectors for yaw in sector])
+    assert np.allclose(np.diff(yaws), np.diff(yaws)[0] if len(yaws) > 1 else 0.0)  # even, none twice
+    assert np.abs(yaws - 0.4).min() < 1e-9
+    assert np.diff(yaws).max(initial=0.0) <= math.radians(2.0) + 1e-9
+    assert yaws[-1] - yaws[0] <= 2 * math.radians(max(range_deg, 1.0))
+    assert all(np.abs(np.array(sector) - up).max() <= math.radians(15.0) for up, sector in sectors)
+
+
+@pytest.mark.parametrize("range_deg", [16.0, 20.0, 45.0])
+def test_confidence_does_not_depend_on_how_headings_are_split(bench, localizer, range_deg):
+    """A clear frame stays clear when its headings are searched by several patches, also near their borders."""
+    clear = max(bench.frames, key=lambda moment: localizer.locate(moment.frames, moment.prior).confidence)
+    alone = localizer.locate(clear.frames, clear.prior)
+    for turn_deg in (0.0, 10.0, range_deg / 3):
+        prior = replace(
+            clear.prior, yaw_rad=clear.truth.yaw_rad + math.radians(turn_deg), yaw_range_rad=math.radians(range_deg)
+        )
+        split = localizer.locate(clear.frames, prior)
+        assert split.confidence > alone.confidence - 0.25
+        assert math.hypot(split.east_m - alone.east_m, split.north_m - alone.north_m) < 1.0
+
+
+def test_a_camera_under_the_ground_is_named(bench, localizer):
+    moment = bench.frames[0]
+    buried = replace(moment.frames[0], ground_z_m=1.7)
+    with pytest.raises(InputError, match="ground_height_in_base_m"):
+        localizer.locate([buried], moment.prior)
 
 
 def test_matches_lie_in_the_image_and_in_the_map(bench, localizer):

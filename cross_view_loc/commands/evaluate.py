@@ -18,7 +18,7 @@ EXAMPLES = """examples:
   cross_view_loc evaluate town --protocol heading_unknown --depth learned --estimator matches
 protocols:
   offset           prior uniform in ±20 m along each axis, heading within ±10°
-  heading_unknown  the same position, any heading
+  heading_unknown  prior uniform within 20 m, any heading
   gnss             prior with σ 3 m, heading with σ 5°
 """
 DEPTHS = ("learned", "flat", "true")
@@ -59,15 +59,13 @@ def execute(options: argparse.Namespace) -> int:
             bench = make_bench(seed, options.frames, options.protocol, options.cameras)
             for depth, estimator in errors:
                 settings = LocalizerSettings(
-                    depth="flat" if depth == "true" else depth,
+                    depth="learned" if depth == "true" else depth,
                     estimator=estimator,
                     weights_dir=options.model,
                     device=options.device,
                     map_std_m=options.map_std,
                 )
-                localizer = Localizer(bench.orthophoto, settings)
-                if depth == "true":
-                    localizer.depth = TrueDepth()
+                localizer = Localizer(bench.orthophoto, settings, TrueDepth() if depth == "true" else None)
                 for error in evaluate_bench(bench, localizer):
                     errors[depth, estimator].append(error)
                     progress.update()

@@ -21,7 +21,7 @@ from cross_view_loc.types import Estimate, Frame, Prior
 
 PROTOCOLS = {
     "offset": "prior uniform in ±20 m along each axis, heading within ±10°",
-    "heading_unknown": "prior uniform in ±20 m, heading unknown",
+    "heading_unknown": "prior uniform within 20 m, heading unknown",
     "gnss": "prior with σ 3 m along each axis, heading with σ 5° (searched: ±20 m, ±15°)",
 }
 RADIUS_M = 20.0
@@ -114,6 +114,8 @@ def _prior(truth: Truth, protocol: str, stamp_ns: int, rng: np.random.Generator)
         turn, heading_range = rng.uniform(-math.radians(10.0), math.radians(10.0)), math.radians(10.0)
     if protocol == "heading_unknown":
         turn, heading_range = rng.uniform(-math.pi, math.pi), math.pi
+        distance, bearing = RADIUS_M * math.sqrt(rng.uniform()), rng.uniform(0, 2 * math.pi)
+        east, north = distance * math.cos(bearing), distance * math.sin(bearing)
     # The searched square is aligned with the patch; a uniform square about the truth in map axes could reach past its
     # sides by up to √2, so the offset is drawn in the axes that the heading of the prior gives.
     yaw = truth.yaw_rad + turn

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cross_view_loc.errors import InputError
 from cross_view_loc.geometry.views import View
 from cross_view_loc.types import Frame
 
 NEAREST_M = 1.0
+LOWEST_CAMERA_M = 0.2
 FARTHEST_M = 40.0
 """Beyond this, a cell of a small image spans many metres of ground, and depth says little."""
 
@@ -26,10 +28,19 @@ class ViewGeometry:
 
     @classmethod
     def of(cls, frame: Frame, view: View) -> ViewGeometry:
-        """Compose the frame's extrinsics with the view's turn inside the camera."""
+        """Compose the frame's extrinsics with the view's turn inside the camera.
+
+        Raises InputError for a camera at or under the ground: its extrinsics or the ground's height must be wrong.
+        """
         T_base_view = np.array(frame.T_base_camera, dtype=np.float64)
         T_base_view[:3, :3] = T_base_view[:3, :3] @ view.R_camera_view
-        return cls(T_base_view, frame.R_level_base, float(T_base_view[2, 3] - frame.ground_z_m))
+        height_m = float(T_base_view[2, 3] - frame.ground_z_m)
+        if height_m < LOWEST_CAMERA_M:
+            raise InputError(
+                f"{frame.name} is {height_m:.2f} m above the ground by its transform; set ground_height_in_base_m to "
+                "where the ground is in the base frame (negative when that frame is above the ground)"
+            )
+        return cls(T_base_view, frame.R_level_base, height_m)
 
     def lift(self, rays: NDArray[np.float64], depth_m: NDArray[np.float64]) -> NDArray[np.float64]:
         """Rays (..., 3) with z = 1 in the view and z-depths (...) → points (..., 3) in the level body frame."""
@@ -47,7 +58,7 @@ class ViewGeometry:
         The plane is that of the vehicle, not of gravity: on a slope the road tilts with the vehicle.
         """
         descent = -(rays @ self.T_base_view[:3, :3].T)[..., 2]
-        return np.clip(descent, 0.0, None) / max(self.height_m, 0.1)
+        return np.clip(descent, 0.0, None) / self.height_m
 
 
 def lifted_inside(points_level: NDArray[np.float64], origin_level: NDArray[np.float64]) -> NDArray[np.bool_]:

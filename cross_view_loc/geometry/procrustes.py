@@ -67,7 +67,7 @@ def procrustes_covariance(
 
     Each match counts as much as its weight; the scale is estimated beside the pose and marginalised out.
     """
-    at = torch.zeros(2, dtype=source.dtype) if origin is None else origin
+    at = source.new_zeros(2) if origin is None else origin
     turned = solution.scale * rotate(source - at, solution.yaw_rad)
     residual = solution.apply(source) - target
     rows_x = torch.stack(
@@ -82,5 +82,5 @@ def procrustes_covariance(
     effective = weight.sum() ** 2 / (weight**2).sum().clamp(min=1e-12)
     variance = (weight * (residual**2).sum(-1)).sum() / weight.sum().clamp(min=1e-12) / 2
     degrees = (effective - 2).clamp(min=1.0)
-    normal = information / weight.sum().clamp(min=1e-12) + 1e-9 * torch.eye(4, dtype=source.dtype)
+    normal = information / weight.sum().clamp(min=1e-12) + 1e-9 * torch.eye(4, dtype=source.dtype, device=source.device)
     return (torch.linalg.inv(normal) * variance / degrees)[:3, :3]

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cross_view_loc.errors import InputError
 from cross_view_loc.geometry.cameras import Camera
 
 VIEW_WIDTH_PX = 320
@@ -69,25 +70,31 @@ class View:
 
 def plan_views(camera: Camera) -> tuple[View, ...]:
     """The views that cover a camera's horizontal field of view, from left to right."""
-    field_rad = horizontal_field_rad(camera)
+    left_rad, right_rad = horizontal_field_rad(camera)
+    field_rad = right_rad - left_rad
     count = 1 if field_rad <= WIDEST_VIEW_RAD else math.ceil(field_rad / math.radians(90.0))
     each_rad = field_rad / count
     focal_px = VIEW_WIDTH_PX / 2 / math.tan(each_rad / 2)
-    return tuple(View(focal_px, (index + 0.5) * each_rad - field_rad / 2) for index in range(count))
+    # A rounded turn keeps a camera whose axis is in the middle exactly in the middle.
+    return tuple(View(focal_px, round(left_rad + (index + 0.5) * each_rad, 6)) for index in range(count))
 
 
-def horizontal_field_rad(camera: Camera) -> float:
-    """Angle between the rays through the middles of the left and right edges, measured through the optical axis."""
+def horizontal_field_rad(camera: Camera) -> tuple[float, float]:
+    """Azimuths, positive to the right of the optical axis, of the outermost rays of the camera's middle row.
+
+    Raises InputError when that row sees nothing.
+    """
     middle = camera.height / 2
     edge = 1e-6 * camera.width  # a panorama's outer edges are the same ray: stay just inside
-    edges = np.array([[edge, middle], [camera.width - edge, middle]])
-    rays, valid = camera.unproject(edges)
+    rays, valid = camera.unproject(np.array([[edge, middle], [camera.width - edge, middle]]))
     if not valid.all():  # a fisheye whose corners see nothing: go inwards to the outermost ray that exists
         columns = np.stack([np.arange(camera.width) + 0.5, np.full(camera.width, middle)], axis=-1)
         rays, valid = camera.unproject(columns)
+        if valid.sum() < 2:
+            raise InputError("the middle row of the camera's image sees nothing by its calibration; calibrate it again")
         rays = rays[valid][[0, -1]]
     azimuths = np.arctan2(rays[:, 0], rays[:, 2])
-    return float(azimuths[1] - azimuths[0])
+    return float(azimuths[0]), float(azimuths[1])
 
 
 @lru_cache(maxsize=64)

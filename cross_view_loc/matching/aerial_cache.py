@@ -59,8 +59,8 @@ class AerialFeatures:
 class AerialFeatureCache:
     """Cuts snapped patches and keeps the features of the most recent ones."""
 
-    def __init__(self, source: PatchSource, matcher: Matcher, device: str, capacity: int = 48) -> None:
-        self._source, self._matcher, self._device, self._capacity = source, matcher, device, capacity
+    def __init__(self, source: PatchSource, matcher: Matcher, device: str, capacity_mb: float = 128.0) -> None:
+        self._source, self._matcher, self._device, self._capacity_mb = source, matcher, device, capacity_mb
         self._kept: OrderedDict[tuple[float, ...], AerialFeatures] = OrderedDict()
         self.hits = 0
         self.misses = 0
@@ -71,8 +71,9 @@ class AerialFeatureCache:
         """Features of the snapped patch for a vehicle near (east, north) facing about `rotation_rad`.
 
         `ahead` = metres (forward, left) from the vehicle to the patch centre: what lies behind a front camera is not
-        worth encoding.
+        worth encoding. Rounded to metres, so that a camera that trembles on its mount finds its patches again.
         """
+        ahead = (float(round(ahead[0])), float(round(ahead[1])))
         rotation = round(rotation_rad / SNAP_HEADING_RAD) * SNAP_HEADING_RAD
         snapped_east, snapped_north = round(east_m / SNAP_M) * SNAP_M, round(north_m / SNAP_M) * SNAP_M
         rotation = math.remainder(rotation, 2 * math.pi)
@@ -91,9 +92,14 @@ class AerialFeatureCache:
             rotation,
         )
         self._kept[key] = AerialFeatures(patch, encode_patch(self._matcher, patch, self._device))
-        while len(self._kept) > self._capacity:
+        while len(self._kept) > 1 and sum(map(_megabytes, self._kept.values())) > self._capacity_mb:
             self._kept.popitem(last=False)
         return self._kept[key]
+
+
+def _megabytes(features: AerialFeatures) -> float:
+    values = features.descriptors
+    return (values.numel() * values.element_size() + features.patch.image.nbytes + features.patch.valid.nbytes) / 1e6
 
 
 @torch.inference_mode()

@@ -11,7 +11,7 @@ vehicle faces patch-up, and is turned counter-clockwise by the heading's offset 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -19,9 +19,6 @@ from torch import Tensor
 
 from cross_view_loc.geometry.procrustes import rotate
 from cross_view_loc.matching.encoders import CELL_M
-
-HOPELESS = 10.0
-"""A heading whose best score is this far (in log-probability) below the best is not tried at other scales."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +46,20 @@ class Lattice:
     """(S,)"""
     log_scale_std: float
     """Deviation of a Gaussian prior on the log of the scale."""
+    is_disc: bool = False
+    """Search the inscribed disc: patches of different rotation then search the same positions."""
 
     @property
     def shifts_m(self) -> Tensor:
         """(2R+1,) shifts along one axis, ascending."""
-        return (torch.arange(2 * self.radius_cells + 1) - self.radius_cells) * CELL_M
+        side = torch.arange(2 * self.radius_cells + 1, device=self.prior.device)
+        return (side - self.radius_cells) * CELL_M
+
+    def cpu(self) -> Lattice:
+        """The same lattice with its tensors on the CPU."""
+        return replace(
+            self, prior=self.prior.cpu(), headings_rad=self.headings_rad.cpu(), log_scales=self.log_scales.cpu()
+        )
 
     def holds(self, pose: Tensor) -> bool:
         """Whether a refined pose (4,) is still within the lattice, give or take one step."""
@@ -131,10 +137,13 @@ def correlate(template: Tensor, spectrum: Tensor, size: int, radius_cells: int) 
 
 
 @torch.no_grad()
-def score_lattice(aerial: Tensor, ground: GroundCells, lattice: Lattice, sharpness: float) -> Tensor:
+def score_lattice(
+    aerial: Tensor, ground: GroundCells, lattice: Lattice, sharpness: float, hopeless: float = math.inf
+) -> Tensor:
     """Log-scores (S, K, 2R+1, 2R+1) over scale, heading, up-shift, right-shift; exact for bilinear interpolation.
 
-    Headings that are hopeless at the likeliest scale are −inf at the others: half the correlations are saved so.
+    A heading whose best score at the likeliest scale is `hopeless` below the best is −inf at the other scales, which
+    saves half the correlations where a frame is unambiguous.
     """
     cells = aerial.shape[-1]
     size = fft_size(cells, lattice.radius_cells)
@@ -154,7 +163,11 @@ def score_lattice(aerial: Tensor, ground: GroundCells, lattice: Lattice, sharpne
             volume[index, k] = correlate(template, spectrum, size, lattice.radius_cells)[0] * sharpness - penalty
         if index == central:  # other scales only where a heading has a chance at all
             best = volume[central].amax((1, 2))
-            headings = (best > best.max() - HOPELESS).nonzero()[:, 0].tolist()
+            headings = (best > best.max() - hopeless).nonzero()[:, 0].tolist()
+    if lattice.is_disc:
+        shifts = lattice.shifts_m
+        outside = torch.hypot(shifts[:, None], shifts[None]) > lattice.radius_cells * CELL_M
+        volume = volume.masked_fill(outside, -math.inf)
     return volume
 
 
@@ -183,7 +196,7 @@ class Mode:
     """A local maximum of the posterior."""
 
     pose: Tensor
-    """(4,) right, up, heading offset, log-scale."""
+    """(4,) right, up, heading offset, log-scale; on the CPU, as is the covariance."""
     score: float
     covariance: Tensor
     """(4, 4) Laplace approximation at temperature 1."""
@@ -243,12 +256,14 @@ def refine(
 
     A stencil wider than a cell smooths over the kinks that bilinear interpolation leaves at cell borders.
     """
-    pose, step = start.clone(), _FIRST_STEP.clone()
+    # The scores come from the aerial descriptors' device; the 4-D algebra around them is too small for any but the CPU.
+    pose, step = start.cpu(), _FIRST_STEP.clone()
     hessian = -torch.eye(4)
     score = -math.inf
     best_pose = pose
     for round_index in range(rounds):
-        scores = score_poses(aerial, ground, pose + _CENTRE_AND_CORNERS * step, sharpness, log_scale_std)
+        stencil = (pose + _CENTRE_AND_CORNERS * step).to(aerial.device)
+        scores = score_poses(aerial, ground, stencil, sharpness, log_scale_std).cpu()
         if float(scores[0]) > score:
             score, best_pose = float(scores[0]), pose.clone()
         fit = _FIT @ scores
@@ -263,7 +278,7 @@ def refine(
         pose = pose + step * (move.clamp(-1.5, 1.5) if concave else _CENTRE_AND_CORNERS[int(scores.argmax())])
         if round_index:
             step = step * 0.75
-    final = float(score_poses(aerial, ground, pose[None], sharpness, log_scale_std)[0])
+    final = float(score_poses(aerial, ground, pose[None].to(aerial.device), sharpness, log_scale_std)[0])
     if final < score:
         pose, final = best_pose, score
     covariance = torch.linalg.inv(-hessian.double()).float()

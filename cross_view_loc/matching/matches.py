@@ -6,6 +6,7 @@ that the consensus found, and say how many of the cells agree with it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -39,6 +40,11 @@ def cell_centres(cells: int, device: torch.device | str = "cpu") -> Tensor:
     return torch.stack([right, up], -1).reshape(-1, 2)
 
 
+def covered(aerial: Tensor) -> Tensor:
+    """(N, N) which cells of descriptors (D, N, N) have imagery; the others are zero."""
+    return (aerial != 0).any(0)
+
+
 @torch.no_grad()
 def draw_matches(
     aerial: Tensor, ground: GroundCells, sharpness: float, generator: torch.Generator, cells: int = 400, each: int = 3
@@ -50,6 +56,7 @@ def draw_matches(
     """
     chosen = torch.multinomial(ground.weight, min(cells, len(ground.weight)), replacement=False, generator=generator)
     similarity = ground.descriptors[chosen] @ aerial.flatten(1)
+    similarity = similarity.masked_fill(~covered(aerial).flatten(), -math.inf)
     probability = (similarity * sharpness).softmax(1)
     targets = torch.multinomial(probability, each, replacement=True, generator=generator)
     index = chosen.repeat_interleave(each)
@@ -70,6 +77,7 @@ def guided_matches(
     """
     top = ground.weight.topk(min(count, len(ground.weight))).indices
     points = ground.points_body[top]
+    pose = pose.to(aerial.device)
     placed = rotate(body_to_patch(points) * pose[3].exp(), pose[2]) + pose[:2]
     cells = aerial.shape[-1]
     row, column = grid_position(placed, cells)
@@ -77,8 +85,8 @@ def guided_matches(
     d_row, d_column = torch.meshgrid(offsets, offsets, indexing="ij")
     rows = row.round().long()[:, None] + d_row.reshape(-1)
     columns = column.round().long()[:, None] + d_column.reshape(-1)
-    inside = (rows >= 0) & (rows < cells) & (columns >= 0) & (columns < cells)
     flat = rows.clamp(0, cells - 1) * cells + columns.clamp(0, cells - 1)
+    inside = (rows >= 0) & (rows < cells) & (columns >= 0) & (columns < cells) & covered(aerial).flatten()[flat]
     around = aerial.flatten(1)[:, flat]  # (D, M, neighbours)
     similarity = torch.einsum("md,dmn->mn", ground.descriptors[top], around).masked_fill(~inside, -1.0)
     probability = (similarity * sharpness).softmax(1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cross_view_loc.matching.consensus import Lattice, Mode
+from cross_view_loc.matching.encoders import CELL_M
 
 MODE_RADIUS_M = 2.5
 MODE_HEADING_RAD = math.radians(5.0)
@@ -36,27 +37,18 @@ class Posterior:
 
 
 def summarize(volume: Tensor, lattice: Lattice, mode: Mode, calibration: Calibration) -> Posterior:
-    """Moments of the posterior about a refined mode.
+    """Moments of the posterior about a refined mode; everything on the CPU.
 
     The mode's Laplace covariance stands for the mass around it (what it explains at 99 %, and the cell it lies in:
     a sharp mode is narrower than the lattice). All other mass near by enters by its squared distance, so that a second
     mode widens the Gaussian in its own direction.
     """
     temperature = calibration.temperature
-    probability = (volume / temperature).flatten().softmax(0).view_as(volume).sum(0)
-    shifts = lattice.shifts_m
-    right = lattice.prior[0] + shifts - mode.pose[0]
-    up = lattice.prior[1] + shifts - mode.pose[1]
-    turn = torch.remainder(lattice.headings_rad - mode.pose[2] + math.pi, 2 * math.pi) - math.pi
-    step_rad = float((lattice.headings_rad[1:] - lattice.headings_rad[:-1]).mean()) if len(turn) > 1 else math.pi
-    distance = torch.hypot(up[:, None], right[None, :])
-    near = (distance < MODE_RADIUS_M)[None] & (turn.abs() < MODE_HEADING_RAD + step_rad / 2)[:, None, None]
-    confidence = float((probability * near).sum())
+    probability = _probability(volume, temperature)
+    offsets, step_rad = _offsets(lattice, mode.pose)
+    near = _near(offsets, step_rad)
     laplace = mode.covariance[:3, :3] * temperature
-    shape = probability.shape
-    offsets = torch.stack([right.expand(shape), up[:, None].expand(shape), turn[:, None, None].expand(shape)], -1)
-    cell = float(shifts[1] - shifts[0])
-    own = (offsets.abs() <= torch.tensor([cell, cell, step_rad * 1.01], device=offsets.device)).all(-1)
+    own = (offsets.abs() <= torch.tensor([CELL_M, CELL_M, step_rad * 1.01])).all(-1)
     information = torch.linalg.inv(laplace.double()).float()
     own |= torch.einsum("khwi,ij,khwj->khw", offsets, information, offsets) < CHI2_99_3DOF
     local = probability * near
@@ -64,4 +56,31 @@ def summarize(volume: Tensor, lattice: Lattice, mode: Mode, calibration: Calibra
     total = local.sum().clamp(min=1e-9)
     spread = torch.einsum("n,ni,nj->ij", others / total, offsets.reshape(-1, 3), offsets.reshape(-1, 3))
     covariance = laplace + spread
-    return Posterior(confidence, covariance * calibration.covariance_factor)
+    return Posterior(float(local.sum()), covariance * calibration.covariance_factor)
+
+
+def mass_near(volume: Tensor, lattice: Lattice, pose: Tensor, temperature: float) -> float:
+    """Share of a lattice's own probability that lies in the mode of a pose (3,) or (4,), which may be elsewhere."""
+    offsets, step_rad = _offsets(lattice, pose)
+    return float((_probability(volume, temperature) * _near(offsets, step_rad)).sum())
+
+
+def _probability(volume: Tensor, temperature: float) -> Tensor:
+    """(K, 2R+1, 2R+1): the scale is summed out."""
+    return (volume / temperature).flatten().softmax(0).view_as(volume).sum(0)
+
+
+def _offsets(lattice: Lattice, pose: Tensor) -> tuple[Tensor, float]:
+    """(K, 2R+1, 2R+1, 3) right, up, heading of every lattice pose minus a pose; the lattice's step in heading."""
+    shifts, headings = lattice.shifts_m, lattice.headings_rad
+    right = lattice.prior[0] + shifts - pose[0]
+    up = lattice.prior[1] + shifts - pose[1]
+    turn = torch.remainder(headings - pose[2] + math.pi, 2 * math.pi) - math.pi
+    shape = (len(headings), len(shifts), len(shifts))
+    offsets = torch.stack([right.expand(shape), up[:, None].expand(shape), turn[:, None, None].expand(shape)], -1)
+    return offsets, float(headings.diff().mean()) if len(headings) > 1 else math.pi
+
+
+def _near(offsets: Tensor, step_rad: float) -> Tensor:
+    distance = torch.hypot(offsets[..., 0], offsets[..., 1])
+    return (distance < MODE_RADIUS_M) & (offsets[..., 2].abs() < MODE_HEADING_RAD + step_rad / 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -38,21 +39,21 @@ def calibrate(folder: Path, seeds: Sequence[int], frames: int, log: Callable[[st
     """Fit both depth kinds on held-out towns and write the numbers into the matcher's metadata."""
     results: dict[str, object] = {}
     benches = [make_bench(seed, frames) for seed in seeds]
-    for depth in ("learned", "flat"):
-        settings = LocalizerSettings(depth=depth, weights_dir=str(folder), map_std_m=0.0)
+    for depth, estimator in itertools.product(("learned", "flat"), ("consensus", "matches")):
+        settings = LocalizerSettings(depth=depth, estimator=estimator, weights_dir=str(folder), map_std_m=0.0)
         scored = []
         kind = "metric"
         for bench in benches:
             localizer = Localizer(bench.orthophoto, settings)
-            localizer.calibration = Calibration()
+            localizer.calibration = Calibration(temperature=max(TEMPERATURES))  # so that hardly a heading is left out
             kind = localizer.depth.kind
             scored += [score_frame(localizer, moment) for moment in bench.frames]
         calibration, report = fit(scored)
-        results[kind] = {
+        results[f"{kind}/{estimator}"] = {
             "temperature": calibration.temperature,
             "covariance_factor": round(calibration.covariance_factor, 3),
         }
-        log(f"{depth}: {report}")
+        log(f"{depth} depth, {estimator}: {report}")
     path = folder / MATCHER_FILE
     weights = load_weights(path)
     metadata = {**weights.metadata, "calibration": results, "calibration_towns": list(seeds)}
