@@ -10,16 +10,19 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cross_view_loc.errors import InputError
-from cross_view_loc.networks.weights import DEPTH_FILE, MATCHER_FILE, SHIPPED
+from cross_view_loc.networks.weights import DEPTH_FILE, MATCHER_FILE
 
 EXAMPLES = """examples:
   cross_view_loc train data --out town_data --seeds 0-43
   cross_view_loc train depth --data town_data --steps 1200
   cross_view_loc train matcher --data town_data --steps 2400
   cross_view_loc train calibrate --seeds 8900-8903
+Weights go to ./weights; use them with the parameter weights_dir (on the command line: --model or --weights-dir).
 Towns with seeds from 9000 on are for testing and are refused here.
 """
 FIRST_TEST_SEED = 9000
+WEIGHTS = Path("weights")
+"""Never the installed ones: a half-trained network must not replace what localizes."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -39,13 +42,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         stage.add_argument("--workers", type=int, default=2, help="threads that each compute a batch of the step")
         stage.add_argument("--seed", type=int, default=0)
         stage.add_argument("--learning-rate", type=float, default=2e-3)
-        stage.add_argument("--weights", type=Path, default=SHIPPED, help="folder the weights are written to")
+        stage.add_argument("--weights", type=Path, default=WEIGHTS, help="folder to write to (%(default)s)")
         if name == "matcher":
             stage.add_argument("--start-from", type=Path, help="weights to go on from")
     calibrate = stages.add_parser("calibrate", help="fit temperature and covariance on held-out towns")
     calibrate.add_argument("--seeds", type=parse_seeds, required=True, metavar="A-B")
     calibrate.add_argument("--frames", type=int, default=40, help="frames a town")
-    calibrate.add_argument("--weights", type=Path, default=SHIPPED)
+    calibrate.add_argument("--weights", type=Path, default=WEIGHTS, help="folder with both (%(default)s)")
 
 
 def parse_seeds(text: str) -> list[int]:

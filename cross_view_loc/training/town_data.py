@@ -89,7 +89,9 @@ def render_town(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"town_{seed:04d}.npz"
     columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-    np.savez(path, **columns, orthophotos=np.stack(orthos), seed=seed)  # type: ignore[arg-type]
+    partial = path.with_suffix(".partial.npz")  # an interrupted write must not look like a finished town
+    np.savez(partial, **columns, orthophotos=np.stack(orthos), seed=seed)  # type: ignore[arg-type]
+    partial.replace(path)
     return path
 
 

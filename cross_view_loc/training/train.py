@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from cross_view_loc.depth.learned import DepthNetwork
-from cross_view_loc.errors import MissingInputError
+from cross_view_loc.errors import InputError, MissingInputError
 from cross_view_loc.geometry.views import View
 from cross_view_loc.matching.encoders import TOKEN_COLUMNS_PX, TOKEN_ROWS_PX, Matcher
 from cross_view_loc.networks.weights import load_into, load_weights, save_weights
@@ -57,7 +57,7 @@ class TrainingSettings:
 
 def load_towns(folder: Path) -> list[TownData]:
     """All towns of a data folder; raises MissingInputError when there are none."""
-    paths = sorted(folder.glob("town_*.npz"))
+    paths = sorted(path for path in folder.glob("town_*.npz") if ".partial" not in path.name)
     if not paths:
         raise MissingInputError(f"no town_*.npz in {folder}; make some with `cross_view_loc train data --out {folder}`")
     return [load_town(path) for path in paths]
@@ -67,6 +67,8 @@ def train_depth(
     towns: Sequence[TownData], settings: TrainingSettings, out: Path, log: Callable[[str], None]
 ) -> DepthNetwork:
     """Train the depth network and write its weights, with its scale error on the last two towns as metadata."""
+    if len(towns) < 3:
+        raise InputError(f"{len(towns)} towns are too few: two are held out to measure on; render at least 3")
     torch.manual_seed(settings.seed)
     network = DepthNetwork().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     training, held_out = towns[:-2], towns[-2:]
@@ -112,6 +114,7 @@ def train_matcher(
     if start_from is not None:
         load_into(matcher, load_weights(start_from))
     predicted = predict_depth(towns, depth_weights, log) if depth_weights else {}
+    partial = out.with_suffix(".partial.safetensors")
 
     def make(step: int) -> tuple[MatcherBatch, int]:
         rng = np.random.default_rng([settings.seed, 2, step])
@@ -130,7 +133,7 @@ def train_matcher(
         return pose + settings.match_loss_weight * match, {f"pose_{kind}": pose.item(), "match": match.item()}
 
     started = time.perf_counter()
-    _optimise(matcher, make, step_loss, settings, log, lambda: save_weights(out, matcher.state_dict(), {}))
+    _optimise(matcher, make, step_loss, settings, log, lambda: save_weights(partial, matcher.state_dict(), {}))
     metadata = {
         "settings": asdict(settings),
         "towns": [town.seed for town in towns],
@@ -138,6 +141,7 @@ def train_matcher(
         "seconds": round(time.perf_counter() - started),
     }
     save_weights(out, matcher.state_dict(), metadata)
+    partial.unlink(missing_ok=True)
     return matcher
 
 
@@ -154,6 +158,7 @@ def _optimise(
         network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.98)
     )
     network.train()
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     parameters = list(network.parameters())
     started = time.perf_counter()
@@ -184,6 +189,7 @@ def _optimise(
             recent = {}
             if checkpoint is not None:
                 checkpoint()
+    torch.set_num_threads(threads)
     network.eval()
 
 
