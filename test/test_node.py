@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -25,7 +27,9 @@ from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import ParameterType, ParameterValue
 from rcl_interfaces.srv import DescribeParameters, SetParameters
 from ros_helpers import SECOND, Station, node_process, stamps, vehicle_settings
+from sensor_msgs.msg import CompressedImage
 
+from cross_view_loc.geometry.geodesy import mercator_pixel
 from cross_view_loc.settings import PARAMETERS, parameter_named
 
 
@@ -215,6 +219,28 @@ def test_parameters_are_described_and_thresholds_change_live(running: Station) -
     assert running.drive_until(lambda: running.poses)
 
 
+def test_debug_picture_comes_while_somebody_looks(running: Station) -> None:
+    pictures: list[CompressedImage] = []
+    subscription = running.node.create_subscription(CompressedImage, "/localizer/debug/compressed", pictures.append, 5)
+    assert running.drive_until(lambda: pictures)
+    picture = cv2.imdecode(np.frombuffer(pictures[-1].data, np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape == (360, 640, 3)
+    running.node.destroy_subscription(subscription)
+
+
+def test_base_link_gets_no_second_parent(tmp_path: Path) -> None:
+    """The vehicle publishes odom -> base_link, so map -> base_link must not come; the poses still do."""
+    settings = vehicle_settings(tf_mode="map_to_base")
+    with domain_coordinator.domain_id() as domain, node_process(tmp_path, settings, domain):
+        station = Station(domain)
+        try:
+            assert station.drive_until(lambda: estimates(station) and "already has" in estimates(station).message)
+            assert "base_link already has the parent odom; set tf_mode to map_to_odom" in estimates(station).message
+            assert station.poses and not station.transforms
+        finally:
+            station.close()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_the_node_with_status_0(number: signal.Signals, tmp_path: Path) -> None:
     with (
@@ -282,12 +308,6 @@ def test_what_is_wrong_at_start_is_one_sentence_and_a_status(arguments: list[str
 
 def _write_tiny_map(path: Path) -> None:
     """One grey tile around the vehicle, without a map_origin in its metadata."""
-    import sqlite3
-
-    import cv2
-
-    from cross_view_loc.geometry.geodesy import mercator_pixel
-
     zoom = 16
     x, y = (int(value // 256) for value in mercator_pixel(ros.ORIGIN[0], ros.ORIGIN[1], zoom))
     tile = cv2.imencode(".png", np.full((256, 256, 3), 128, np.uint8))[1].tobytes()

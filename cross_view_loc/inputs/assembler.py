@@ -13,15 +13,14 @@ from cross_view_loc.geometry.geodesy import MapProjection
 from cross_view_loc.geometry.transform_tree import TransformTree
 from cross_view_loc.geometry.transforms import (
     Matrix,
-    from_quaternion,
     level_rotation,
     rotation_z,
     slerp,
-    transform,
     yaw_of,
 )
 from cross_view_loc.inputs.fixes import Fix, read_fix
 from cross_view_loc.inputs.images import decode
+from cross_view_loc.inputs.poses import bare_frame, pose_of, rotation_of, transform_of
 from cross_view_loc.inputs.priors import PriorTracker
 from cross_view_loc.inputs.stamps import Timeline, blend_transforms, stamp_ns, to_ns
 from cross_view_loc.settings import Settings
@@ -173,7 +172,7 @@ class FrameAssembler:
         self._priors.add_fix(fix, self._antenna(fix))
 
     def _add_odometry(self, message: Any) -> None:
-        T_odom_child = _pose(message.pose.pose)
+        T_odom_child = pose_of(message.pose.pose)
         child = message.child_frame_id
         if child and child != self._settings.base_frame:
             T_odom_child = T_odom_child @ self._tree.lookup(child, self._settings.base_frame)
@@ -184,7 +183,7 @@ class FrameAssembler:
         if float(message.orientation_covariance[0]) == -1.0:
             raise InputError("Imu says it has no orientation (covariance -1); leave imu_topic empty or use its filter")
         settings = self._settings
-        R_world_imu = _rotation(message.orientation)
+        R_world_imu = rotation_of(message.orientation)
         if settings.imu_convention == "ned":
             R_world_imu = R_ENU_NED @ R_world_imu @ R_FRD_FLU
         R_magnetic_base = R_world_imu @ self._mount(message.header.frame_id)[:3, :3].T
@@ -196,14 +195,14 @@ class FrameAssembler:
     def _add_tf(self, message: Any) -> None:
         for stamped in message.transforms:
             parent, child = stamped.header.frame_id, stamped.child_frame_id
-            self._tree.add(parent, child, stamp_ns(stamped), _transform(stamped.transform))
-            self._parents.setdefault(_frame(child), set()).add(_frame(parent))
+            self._tree.add(parent, child, stamp_ns(stamped), transform_of(stamped.transform))
+            self._parents.setdefault(bare_frame(child), set()).add(bare_frame(parent))
 
     def _add_tf_static(self, message: Any) -> None:
         for stamped in message.transforms:
             parent, child = stamped.header.frame_id, stamped.child_frame_id
-            self._tree.add_static(parent, child, _transform(stamped.transform))
-            self._parents.setdefault(_frame(child), set()).add(_frame(parent))
+            self._tree.add_static(parent, child, transform_of(stamped.transform))
+            self._parents.setdefault(bare_frame(child), set()).add(bare_frame(parent))
 
     # --- what assemble needs ---
 
@@ -224,14 +223,17 @@ class FrameAssembler:
         raise MissingInputError(f"no CameraInfo on {topic} yet; start the camera's driver or correct camera_info_topic")
 
     def _extrinsics(self, image_message: Any, stamp: int) -> Matrix:
-        frame = self._settings.camera_frame or _frame(image_message.header.frame_id) or _frame(self._camera_frame)
+        header_frame = bare_frame(image_message.header.frame_id)
+        frame = self._settings.camera_frame or header_frame or bare_frame(self._camera_frame)
+            self._settings.camera_frame or bare_frame(image_message.header.frame_id) or bare_frame(self._camera_frame)
+        )
         if not frame:
             raise MissingInputError(f"{self._settings.image_topic}: image has no frame_id; set camera_frame")
         return self._mount(frame, stamp)
 
     def _mount(self, frame: str, stamp: int | None = None) -> Matrix:
         """(4, 4) pose of a sensor's frame in `base_frame`; MissingInputError when TF does not know it."""
-        if _frame(frame) == self._settings.base_frame:
+        if bare_frame(frame) == self._settings.base_frame:
             return np.eye(4)
         if not frame:
             raise MissingInputError("message has no frame_id, so where its sensor sits is unknown; correct its driver")
@@ -275,32 +277,3 @@ class FrameAssembler:
         self._odometry: Timeline[Matrix] = Timeline(blend_transforms)
         self._priors.reset()
         self._tree.clear_moving()
-
-
-def _frame(name: str) -> str:
-    """ROS 1 bags may still start a frame's name with a slash."""
-    return str(name).lstrip("/")
-
-
-def _rotation(quaternion: Any) -> Matrix:
-    return from_quaternion(quaternion.x, quaternion.y, quaternion.z, quaternion.w)
-
-
-def _transform(message: Any) -> Matrix:
-    """(4, 4) of a geometry_msgs/Transform."""
-    return _finite(transform(_rotation(message.rotation), _xyz(message.translation)))
-
-
-def _pose(message: Any) -> Matrix:
-    """(4, 4) of a geometry_msgs/Pose."""
-    return _finite(transform(_rotation(message.orientation), _xyz(message.position)))
-
-
-def _xyz(message: Any) -> tuple[float, float, float]:
-    return float(message.x), float(message.y), float(message.z)
-
-
-def _finite(T: Matrix) -> Matrix:
-    if not np.all(np.isfinite(T)):
-        raise InputError("pose holds NaN or infinite numbers; check its publisher")
-    return T
