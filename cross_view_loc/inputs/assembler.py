@@ -225,8 +225,6 @@ class FrameAssembler:
     def _extrinsics(self, image_message: Any, stamp: int) -> Matrix:
         header_frame = bare_frame(image_message.header.frame_id)
         frame = self._settings.camera_frame or header_frame or bare_frame(self._camera_frame)
-            self._settings.camera_frame or bare_frame(image_message.header.frame_id) or bare_frame(self._camera_frame)
-        )
         if not frame:
             raise MissingInputError(f"{self._settings.image_topic}: image has no frame_id; set camera_frame")
         return self._mount(frame, stamp)
