@@ -32,6 +32,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     town.add_argument("--frames", type=int, default=40, help="frames a town")
     town.add_argument("--protocol", choices=("offset", "heading_unknown", "gnss"), default="offset")
     town.add_argument("--cameras", choices=("front", "surround", "panorama"), default="front")
+    town.add_argument("--gap", choices=("mild",), default="mild", help="between the map's look and the camera's")
+    town.add_argument("--window", type=int, choices=(1,), default=1, help="frames per estimate")
     town.add_argument("--depth", action="append", choices=DEPTHS, help="may be repeated; default learned and flat")
     town.add_argument("--estimator", action="append", choices=("consensus", "matches"), help="default consensus")
     town.add_argument("--model", default="", help="folder of weights; default those that ship")
@@ -77,8 +79,8 @@ def execute(options: argparse.Namespace) -> int:
             depth=depth,
             estimator=estimator,
             cameras=options.cameras,
-            gap="mild",
-            window=1,
+            gap=options.gap,
+            window=options.window,
             model=model,
             seeds=[min(options.seeds), max(options.seeds)],
         )
