@@ -190,12 +190,28 @@ def test_bad_camera_info_does_not_replace_a_good_one() -> None:
     [
         ("imu", imu(np.eye(3), frame_id="nowhere"), "imu: No transform base_link -> nowhere"),
         ("imu", imu(np.eye(3), frame_id=""), "no frame_id"),
-        ("tf", tf("odom", "base_link", transform(np.eye(3), (math.nan, 0, 0))), "/tf: pose holds NaN"),
+        (
+            "tf",
+            tf("odom", "base_link", transform(np.eye(3), (math.nan, 0, 0))),
+            "/tf: odom -> base_link: pose holds NaN",
+        ),
     ],
 )
 def test_bad_message_names_its_topic(role, message, text: str) -> None:
     with pytest.raises(InputError, match=text):
         assembler(imu_topic="imu").add(role, message)
+
+
+@pytest.mark.parametrize("role", ["tf", "tf_static"])
+def test_bad_transform_does_not_take_the_others_with_it(role) -> None:
+    made = assembler(camera_frame="turret")
+    bad, worse = tf("base_link", "wheel", transform(np.eye(3), (math.inf, 0, 0)), SECOND), tf("", "", np.eye(4), SECOND)
+    good = tf("base_link", "turret", transform(np.eye(3), (0.0, 0.0, 3.0)), SECOND)
+    message = SimpleNamespace(transforms=bad.transforms + worse.transforms + good.transforms)
+    with pytest.raises(InputError, match=rf"/{role}: base_link -> wheel: .*\(and 1 more transforms"):
+        made.add(role, message)
+    assert made.assemble(image())[0].T_base_camera[2, 3] == 3.0
+    assert made.parents_of("turret") == {"base_link"} and not made.parents_of("wheel")
 
 
 def test_imu_without_orientation_is_refused() -> None:

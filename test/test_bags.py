@@ -198,11 +198,12 @@ def test_a_place_without_imagery_is_a_skipped_image(bag_path):
     assert results.reasons(records) == {"nothing there; fetch more": 3}
 
 
-def test_first_valid_fix_is_the_origin(tmp_path):
+@pytest.mark.parametrize("altitude", [math.nan, math.inf])
+def test_first_valid_fix_is_the_origin(tmp_path, altitude):
     items = drive()
     fixes = [message for topic, _, message in items if topic == "/gps/fix"]
     fixes[0].status.status = -1
-    fixes[1].altitude = math.nan
+    fixes[1].altitude = altitude
     with Bag(write_bag2(tmp_path / "bag", items)) as bag:
         origin = first_fix_origin(bag, "/gps/fix")
     assert origin.longitude_deg == fixes[1].longitude

@@ -90,6 +90,19 @@ def test_images_that_never_become_estimates_are_an_error(health: Health, clock: 
     assert estimates(health).values["images without needed input"] == "1"
 
 
+def test_first_image_is_not_waited_for_once_it_came(health: Health) -> None:
+    assert estimates(health).sentence == "waiting for the first image"
+    all_arrive(health)
+    assert estimates(health).level == OK and estimates(health).sentence == "the first image is being worked on"
+
+
+def test_problems_of_the_map_warn(health: Health) -> None:
+    assert health.verdicts(2.0)[2].level == OK
+    verdict = health.verdicts(2.0, map_problems=(3, "Tile 18/1/2 is damaged."))[2]
+    assert (verdict.name, verdict.level) == ("map", WARN)
+    assert verdict.sentence == "map: 3 problems, latest: Tile 18/1/2 is damaged." and verdict.values["problems"] == "3"
+
+
 def test_refusals_warn_and_latency_is_told(health: Health) -> None:
     for number in range(10):
         health.localized(number % 3 == 0, "" if number % 3 == 0 else "ambiguous", 0.1 * number, None)

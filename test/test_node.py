@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,7 +28,6 @@ from rcl_interfaces.srv import DescribeParameters, SetParameters
 from ros_helpers import SECOND, Station, node_process, stamps, vehicle_settings
 from sensor_msgs.msg import CompressedImage
 
-from cross_view_loc.geometry.geodesy import mercator_pixel
 from cross_view_loc.settings import PARAMETERS, parameter_named
 
 
@@ -259,7 +257,7 @@ def test_signals_end_the_node_with_status_0(number: signal.Signals, tmp_path: Pa
 
 def test_first_fix_becomes_the_origin_and_missing_transform_is_named(tmp_path: Path) -> None:
     settings = vehicle_settings(map_origin=[], map_path=str(tmp_path / "map.mbtiles"), camera_frame="nowhere")
-    _write_tiny_map(Path(settings.map_path))
+    ros.write_tiny_map(Path(settings.map_path))
     with domain_coordinator.domain_id() as domain, node_process(tmp_path, settings, domain):
         station = Station(domain)
         try:
@@ -304,16 +302,3 @@ def test_what_is_wrong_at_start_is_one_sentence_and_a_status(arguments: list[str
         )
     assert ended.returncode == 1, ended.stderr
     assert text in ended.stderr and "Traceback" not in ended.stderr
-
-
-def _write_tiny_map(path: Path) -> None:
-    """One grey tile around the vehicle, without a map_origin in its metadata."""
-    zoom = 16
-    x, y = (int(value // 256) for value in mercator_pixel(ros.ORIGIN[0], ros.ORIGIN[1], zoom))
-    tile = cv2.imencode(".png", np.full((256, 256, 3), 128, np.uint8))[1].tobytes()
-    with sqlite3.connect(path) as database:
-        database.execute("CREATE TABLE metadata (name TEXT, value TEXT)")
-        database.execute("CREATE TABLE tiles (zoom_level INT, tile_column INT, tile_row INT, tile_data BLOB)")
-        database.executemany("INSERT INTO metadata VALUES (?, ?)", [("name", "grey"), ("format", "png")])
-        database.execute("INSERT INTO tiles VALUES (?, ?, ?, ?)", (zoom, x, 2**zoom - 1 - y, tile))
-    database.close()

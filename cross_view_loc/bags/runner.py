@@ -85,12 +85,9 @@ def first_fix_origin(bag: Bag, topic: str) -> MapOrigin:
     refusal = "no message could be decoded"
     for item in bag.messages([topic]):
         try:
-            fix = read_fix(item.message)
+            return read_fix(item.message).origin
         except InputError as error:
             refusal = str(error)
-            continue
-        height_m = fix.height_m if fix.height_m == fix.height_m else 0.0  # NaN: altitude unknown
-        return MapOrigin(fix.latitude_deg, fix.longitude_deg, height_m)
     raise MissingInputError(f"no fix on {topic} in {bag.path} is valid ({refusal}); record with a GNSS fix")
 
 

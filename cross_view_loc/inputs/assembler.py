@@ -81,19 +81,29 @@ class FrameAssembler:
     @property
     def newest_stamp_ns(self) -> int:
         """The newest stamp of any input, transforms excepted; 0 before the first."""
+        return self.newest_input[1]
+
+    @property
+    def newest_input(self) -> tuple[str, int]:
+        """Topic and stamp of the input with the newest stamp, transforms excepted; ("", 0) before the first."""
         with self._lock:
-            return max(self._newest.values(), default=0)
+            if not self._newest:
+                return "", 0
+            role, stamp = max(self._newest.items(), key=lambda item: item[1])
+        return self._topic_of(role), stamp
 
     def add(self, role: Role, message: Any) -> None:
-        """Take one message; InputError says which topic's message cannot be used and why, and nothing is kept of it."""
-        topic = next((topic for topic, its_role in topics_of(self._settings).items() if its_role == role), role)
+        """Take one message; InputError says which topic's message cannot be used and why.
+
+        Nothing is kept of such a message, but of a TFMessage the transforms that are good.
+        """
         with self._lock:
             try:
                 if role not in ("tf", "tf_static"):
                     self.observe_stamp(role, stamp_ns(message))
                 getattr(self, f"_add_{role}")(message)
             except InputError as error:
-                raise type(error)(f"{topic}: {error}") from error
+                raise type(error)(f"{self._topic_of(role)}: {error}") from error
 
     def observe_stamp(self, source: str, stamp: int) -> bool:
         """Note a stamp of `source`; True when it shows that time was set back, and state was forgotten."""
@@ -193,18 +203,36 @@ class FrameAssembler:
         self._priors.add_heading(stamp_ns(message), yaw_of(R_map_base))
 
     def _add_tf(self, message: Any) -> None:
-        for stamped in message.transforms:
-            parent, child = stamped.header.frame_id, stamped.child_frame_id
-            self._tree.add(parent, child, stamp_ns(stamped), transform_of(stamped.transform))
-            self._parents.setdefault(bare_frame(child), set()).add(bare_frame(parent))
+        self._add_transforms(message, is_static=False)
 
     def _add_tf_static(self, message: Any) -> None:
+        self._add_transforms(message, is_static=True)
+
+    def _add_transforms(self, message: Any, is_static: bool) -> None:
+        """Each on its own: joints of one broken publisher often travel together with those of good ones."""
+        refusals: list[str] = []
         for stamped in message.transforms:
-            parent, child = stamped.header.frame_id, stamped.child_frame_id
-            self._tree.add_static(parent, child, transform_of(stamped.transform))
-            self._parents.setdefault(bare_frame(child), set()).add(bare_frame(parent))
+            parent, child = bare_frame(stamped.header.frame_id), bare_frame(stamped.child_frame_id)
+            try:
+                T_parent_child = transform_of(stamped.transform)
+                if is_static:
+                    self._tree.add_static(parent, child, T_parent_child)
+                else:
+                    self._tree.add(parent, child, stamp_ns(stamped), T_parent_child)
+            except InputError as error:
+                refusals.append(f"{parent} -> {child}: {error}")
+            else:
+                self._parents.setdefault(child, set()).add(parent)
+        if refusals:
+            more = f" (and {len(refusals) - 1} more transforms of the same message)" if len(refusals) > 1 else ""
+            raise InputError(f"{refusals[0]}{more}")
 
     # --- what assemble needs ---
+
+    def _topic_of(self, role: str) -> str:
+        if role == "image":
+            return self._settings.image_topic
+        return next((topic for topic, its_role in topics_of(self._settings).items() if its_role == role), role)
 
     def _tf_reached(self, stamp: int) -> bool:
         """Whether odom → base is known at the stamp itself, not only near it."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cross_view_loc.errors import InputError
+from cross_view_loc.geometry.geodesy import MapOrigin
 from cross_view_loc.inputs.stamps import stamp_ns
 
 COVARIANCE_UNKNOWN = 0
@@ -25,11 +26,16 @@ class Fix:
     latitude_deg: float
     longitude_deg: float
     height_m: float
-    """Above the WGS84 ellipsoid; NaN when the receiver does not say."""
+    """Above the WGS84 ellipsoid; not finite when the receiver does not say."""
     covariance: NDArray[np.float64] | None
     """(2, 2) of east and north in m², None when unknown."""
     frame_id: str = ""
     """Frame of the antenna."""
+
+    @property
+    def origin(self) -> MapOrigin:
+        """The fix as origin of a map; at height 0 when the receiver does not say how high."""
+        return MapOrigin(self.latitude_deg, self.longitude_deg, self.height_m if math.isfinite(self.height_m) else 0.0)
 
     def std_m(self, floor_m: float) -> float:
         """Standard deviation along the worst horizontal direction, at least `floor_m` (also when unknown)."""

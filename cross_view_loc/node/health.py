@@ -1,6 +1,6 @@
 """What the node has seen and done, and what that means; without ROS, so that every rule can be tested.
 
-Two verdicts, published as diagnostics:
+Three verdicts, published as diagnostics:
 
 `inputs`
     ERROR  a required topic (image, camera_info, fix) has never arrived, or is silent for `input_timeout_s`
@@ -8,9 +8,11 @@ Two verdicts, published as diagnostics:
     WARN   the same for a configured optional topic (odometry, imu); a message was unusable within the last
            `PROBLEM_MEMORY_S`; something lacks that is replaced by an assumption (antenna position, attitude).
 `estimates`
-    ERROR  images arrive but none could be localized for `input_timeout_s`: the missing input, the missing imagery
-           or the failure is named.
+    ERROR  images arrive but none could be localized for `input_timeout_s`: the missing input, the missing imagery,
+           the clock that differs or the failure is named.
     WARN   fewer than half of the last 50 estimates were accepted (the last reason is named); TF is held back.
+`map`
+    WARN   parts of the map could not be read (a damaged tile).
 """
 
 from __future__ import annotations
@@ -117,11 +119,14 @@ class Health:
         with self._lock:
             return dict(self._counts)
 
-    def verdicts(self, timeout_s: float, assumptions: Sequence[str] = ()) -> list[Verdict]:
-        """The present state of inputs and estimates."""
+    def verdicts(
+        self, timeout_s: float, assumptions: Sequence[str] = (), map_problems: tuple[int, str] = (0, "")
+    ) -> list[Verdict]:
+        """The present state of inputs, estimates and map; `map_problems` is their number and the latest one."""
         with self._lock:
             now = self._clock()
-            return [self._inputs_verdict(now, timeout_s, assumptions), self._estimates_verdict(now, timeout_s)]
+            inputs = self._inputs_verdict(now, timeout_s, assumptions)
+            return [inputs, self._estimates_verdict(now, timeout_s), _map_verdict(*map_problems)]
 
     def _inputs_verdict(self, now: float, timeout_s: float, assumptions: Sequence[str]) -> Verdict:
         errors: list[str] = []
@@ -157,10 +162,18 @@ class Health:
         if self._problem and image and now - self._localized_at > timeout_s:
             return Verdict("estimates", ERROR, self._problem, values)
         if not self._accepted:
-            return Verdict("estimates", OK, self._problem or "waiting for the first image", values)
+            waiting = "the first image is being worked on" if image else "waiting for the first image"
+            return Verdict("estimates", OK, self._problem or waiting, values)
         if self._tf_problem:
             return Verdict("estimates", WARN, f"no transform is published: {self._tf_problem}", values)
         if share < 0.5:
             sentence = f"only {share:.0%} of the last {len(self._accepted)} estimates accepted; last: {self._reason}"
             return Verdict("estimates", WARN, sentence, values)
         return Verdict("estimates", OK, f"{share:.0%} of the last {len(self._accepted)} estimates accepted", values)
+
+
+def _map_verdict(count: int, latest: str) -> Verdict:
+    values = {"problems": str(count), "latest problem": latest}
+    if count == 0:
+        return Verdict("map", OK, "no part of the map was unreadable so far", values)
+    return Verdict("map", WARN, f"map: {count} problem{'s' if count > 1 else ''}, latest: {latest}", values)

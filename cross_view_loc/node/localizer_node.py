@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -28,7 +27,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu, NavSatFix
 from tf2_msgs.msg import TFMessage
 
 from cross_view_loc.errors import CrossViewError, InputError, MissingInputError, NoImageryError
-from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection
+from cross_view_loc.geometry.geodesy import MapProjection
 from cross_view_loc.inputs.assembler import FrameAssembler, Role, topics_of
 from cross_view_loc.inputs.fixes import read_fix
 from cross_view_loc.inputs.stamps import NS_PER_S, stamp_ns, to_ns
@@ -59,7 +58,7 @@ class LocalizerNode(rclpy.node.Node):
 
     def __init__(
         self,
-        make_localizer: Callable[[Settings, MapProjection], start.Locates] = start.build_localizer,
+        make_localizer: start.MakeLocalizer = start.build_localizer,
         **node_arguments: Any,
     ) -> None:
         """Declare, load, warm up, then subscribe. Raises CrossViewError when settings, map or weights are unusable."""
@@ -75,7 +74,8 @@ class LocalizerNode(rclpy.node.Node):
         # On a steady clock: with use_sim_time and no /clock, this must still speak.
         steady = rclpy.clock.Clock(clock_type=rclpy.clock.ClockType.STEADY_TIME)
         self.create_timer(1.0, self._publish_diagnostics, clock=steady)
-        origin = start.configured_origin(self.settings)
+        self._map_file = start.MapFile(self.settings.map_path)
+        origin = start.configured_origin(self.settings, self._map_file)
         if origin is not None:
             self._begin(MapProjection(origin, self.settings.map_projection))
         else:
@@ -95,22 +95,20 @@ class LocalizerNode(rclpy.node.Node):
     def _begin_at_fix(self, message: NavSatFix) -> None:
         self.health.arrived("fix")
         try:
-            fix = read_fix(message)
+            origin = read_fix(message).origin
         except InputError as error:
             self._complain("fix", str(error), self.health.unusable("fix", str(error)))
             return
         self.destroy_subscription(self._first_fix)
-        height_m = fix.height_m if fix.height_m == fix.height_m else 0.0
-        origin = MapOrigin(fix.latitude_deg, fix.longitude_deg, height_m)
         self.get_logger().info(f"map_origin is the first fix: {origin}")
         self._begin(MapProjection(origin, self.settings.map_projection))
 
     def _begin(self, projection: MapProjection) -> None:
         logger, settings = self.get_logger(), self.settings
         started = time.perf_counter()
-        self._localizer = self._make_localizer(settings, projection)
+        self._localizer = self._make_localizer(settings, projection, self._map_file)
         loaded_s = time.perf_counter() - started
-        warm_s = start.warm_up(self._localizer)
+        warm_s = start.warm_up(self._localizer, settings.device)
         logger.info(f"localizer loaded in {loaded_s:.1f} s, warmed up in {warm_s:.1f} s; {projection}")
         self._assembler = FrameAssembler(settings, projection)
         self._seen_time_jumps = 0
@@ -118,7 +116,7 @@ class LocalizerNode(rclpy.node.Node):
         self._pose = self.create_publisher(PoseWithCovarianceStamped, "~/pose", 10)
         self._pose_unchecked = self.create_publisher(PoseWithCovarianceStamped, "~/pose_unchecked", 10)
         self._debug = self.create_publisher(CompressedImage, "~/debug/compressed", 1)
-        self._tf = TransformOutput(self, self._assembler)
+        self._tf = TransformOutput(self, self._assembler, settings)
         self._worker = NewestFirstWorker(
             self._process,
             ready=lambda message: self._assembler.ready(stamp_ns(message)),
@@ -148,6 +146,8 @@ class LocalizerNode(rclpy.node.Node):
         watched = not role.startswith("tf")
         if watched:
             self.health.arrived(role)
+        else:
+            self._tf.heard(message, is_static=role == "tf_static")
         try:
             self._assembler.add(role, message)
         except InputError as error:
@@ -175,7 +175,8 @@ class LocalizerNode(rclpy.node.Node):
             assumptions = list(self._assembler.warnings.values())
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
-        for verdict in self.health.verdicts(self.settings.input_timeout_s, assumptions):
+        map_problems = self._map_file.problems()
+        for verdict in self.health.verdicts(self.settings.input_timeout_s, assumptions, map_problems):
             values = [KeyValue(key=key, value=value) for key, value in verdict.values.items()]
             if verdict.name == "estimates" and self._worker is not None:
                 values.append(KeyValue(key="replaced by newer images", value=str(self._worker.dropped)))
@@ -206,6 +207,8 @@ class LocalizerNode(rclpy.node.Node):
         except CrossViewError as error:
             self._complain("map", str(error), self.health.not_localized("map or model errors", str(error)))
         except Exception as error:  # a defect here must not end the node: say everything and go on
+            if not self.context.ok():
+                return  # shut down during the inference: there is nobody left to publish to
             text = f"internal error {type(error).__name__}: {error}"
             number = self.health.not_localized("internal errors", text)
             self._complain("internal", f"{text}; please report it\n{traceback.format_exc()}", number)
@@ -217,11 +220,10 @@ class LocalizerNode(rclpy.node.Node):
             self._seen_time_jumps = self._assembler.time_jumps
             self._last_stamp_ns = -1
             self.get_logger().warning("stamps jumped back: inputs before the jump are forgotten")
-        if stamp <= self._last_stamp_ns:
-            self.health.count("dropped: not newer than the last image")
-            return
-        if self._assembler.newest_stamp_ns - stamp > to_ns(self.settings.max_frame_age_s):
-            self.health.count("dropped: too old")
+        refusal = self._wrong_stamp(stamp)
+        if refusal is not None:
+            kind, problem = refusal
+            self._complain(kind, problem, self.health.not_localized(kind, problem))
             return
         frame, prior = self._assembler.assemble(message)
         estimate = self._localizer.locate([frame], prior)
@@ -233,6 +235,24 @@ class LocalizerNode(rclpy.node.Node):
         self.health.localized(estimate.accepted, estimate.reason, compute_s, latency_s if is_measurable else None)
         self._publish_debug(frame, estimate)
 
+    def _wrong_stamp(self, stamp: int) -> tuple[str, str] | None:
+        """Why an image of this stamp is dropped: a name to count it by and a sentence; None when it is not."""
+        settings = self.settings
+        if stamp <= self._last_stamp_ns:
+            late_s = (self._last_stamp_ns - stamp) / NS_PER_S
+            return "dropped: not newer than the last image", (
+                f"{settings.image_topic}: image has a stamp {late_s:.3f} s before the last one localized, not after "
+                "it, and poses leave in order; make its driver give every image its own, growing stamp"
+            )
+        newest_topic, newest_ns = self._assembler.newest_input
+        behind_s = (newest_ns - stamp) / NS_PER_S
+        if newest_ns - stamp > to_ns(settings.max_frame_age_s):
+            return "dropped: too old", (
+                f"{settings.image_topic}: image is {behind_s:.1f} s older than the newest stamp on {newest_topic}; "
+                "set both drivers to one clock (chrony, PTP), or raise max_frame_age_s if images come that late"
+            )
+        return None
+
     def _publish(self, estimate: Estimate) -> None:
         message = pose_message(estimate, self.settings.map_frame)
         self._pose_unchecked.publish(message)
@@ -240,7 +260,7 @@ class LocalizerNode(rclpy.node.Node):
             return
         self._pose.publish(message)
         try:
-            self._tf.publish(estimate, self.settings)
+            self._tf.publish(estimate, self.settings.transform_tolerance_s)
         except InputError as error:
             self.health.tf_held_back(str(error))
             self._complain("tf", str(error), self.health.count("transforms held back"))

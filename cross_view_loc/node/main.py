@@ -14,6 +14,13 @@ def main(arguments: Sequence[str] | None = None, **node_arguments: Any) -> int:
 
     `node_arguments` go to `LocalizerNode`.
     """
+    try:
+        return _run(arguments, node_arguments)
+    except KeyboardInterrupt:  # also while the modules are still being imported, which takes seconds
+        return 0
+
+
+def _run(arguments: Sequence[str] | None, node_arguments: dict[str, Any]) -> int:
     missing = _missing_ros()
     if missing:
         print(f"localizer: {missing}", file=sys.stderr)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 
-from cross_view_loc.errors import CrossViewError, InputError
+from cross_view_loc.aerial.map import AerialMap
+from cross_view_loc.aerial.sources import AerialSource, open_source
+from cross_view_loc.errors import CrossViewError, InputError, ModelError
 from cross_view_loc.geometry.cameras import PinholeCamera
 from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection
 from cross_view_loc.geometry.transforms import transform
@@ -25,34 +26,78 @@ class Locates(Protocol):
     def locate(self, frames: Sequence[Frame], prior: Prior) -> Estimate: ...
 
 
-def build_localizer(settings: Settings, projection: MapProjection) -> Locates:
-    """The real localizer on the map of `map_path`; MapError, ModelError or InputError when it cannot be made."""
-    from cross_view_loc.aerial.map import AerialMap
-    from cross_view_loc.aerial.sources import open_source
-    from cross_view_loc.localizer import Localizer
+class MapFile:
+    """The file of `map_path`, opened once, when first asked for."""
 
-    return Localizer(AerialMap(open_source(settings.map_path), projection), settings.localizer_settings())
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._source: AerialSource | None = None
+
+    def open(self) -> AerialSource:
+        """Its imagery; InputError when `map_path` is empty, MissingInputError or MapError when it is no map."""
+        if not self._path:
+            raise InputError(
+                "parameter map_path is empty; give the aerial imagery (.mbtiles, .tif) with -p map_path:=FILE"
+            )
+        if self._source is None:
+            self._source = open_source(self._path)
+        return self._source
+
+    def problems(self) -> tuple[int, str]:
+        """How often a part of it could not be read so far, and the latest sentence about that."""
+        sentences = self._source.problems if self._source is not None else ()
+        if not sentences:
+            return 0, ""
+        return max(len(sentences), int(getattr(self._source, "problem_count", 0))), sentences[-1]
 
 
-def configured_origin(settings: Settings) -> MapOrigin | None:
+MakeLocalizer = Callable[[Settings, MapProjection, MapFile], Locates]
+
+
+def build_localizer(settings: Settings, projection: MapProjection, map_file: MapFile) -> Locates:
+    """The real localizer on the map; MapError, ModelError or InputError in one sentence when it cannot be made."""
+    source = map_file.open()
+    try:
+        from cross_view_loc.localizer import Localizer
+    except ImportError as error:
+        package = (error.name or "").split(".")[0]
+        if package in ("", "cross_view_loc"):
+            raise
+        raise ModelError(f"Python package {package} is missing; run `pip install torch safetensors`") from error
+    try:
+        return Localizer(AerialMap(source, projection), settings.localizer_settings())
+    except RuntimeError as error:
+        raise _device_error(settings.device, error) from error
+
+
+def configured_origin(settings: Settings, map_file: MapFile) -> MapOrigin | None:
     """The origin by `map_origin`, else by the map file's metadata; None when only the first fix can tell."""
     if settings.map_origin:
         return MapOrigin(*settings.map_origin)
-    if not settings.map_path:
-        raise InputError("parameter map_path is empty; give the aerial imagery (.mbtiles, .tif) with -p map_path:=FILE")
-    from cross_view_loc.aerial.sources import open_source
-
-    return open_source(settings.map_path).map_origin
+    return map_file.open().map_origin
 
 
-def warm_up(localizer: Locates) -> float:
-    """Seconds of a first estimate on a grey picture, which pays for lazy initialisation before a real image would."""
+def warm_up(localizer: Locates, device: str) -> float:
+    """Seconds of a first estimate on a grey picture, which pays for lazy initialisation before a real image would.
+
+    Raises ModelError when the networks do not run on `device`.
+    """
     camera = PinholeCamera(640, 360, 400.0, 400.0, 320.0, 180.0)
     frame = Frame(
         np.full((360, 640, 3), 128, np.uint8), camera, 0, transform(R_BASE_OPTICAL, (1.0, 0.0, 1.5)), name="warm-up"
     )
     started = time.perf_counter()
-    # There may be no imagery at the origin, for example; real images will say so.
-    with contextlib.suppress(CrossViewError):
+    try:
         localizer.locate([frame], Prior(0, 0.0, 0.0, 20.0, 0.0, 0.1))
+    except CrossViewError:
+        pass  # there may be no imagery at the origin, for example; real images will say so
+    except RuntimeError as error:
+        raise _device_error(device, error) from error
     return time.perf_counter() - started
+
+
+def _device_error(device: str, error: RuntimeError) -> ModelError:
+    first_line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    return ModelError(
+        f"the networks do not run with device '{device}' ({first_line}); free its memory or set device to cpu"
+    )
