@@ -235,7 +235,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         for parameter in PARAMETERS:
-            object.__setattr__(self, parameter.name, parameter.checked(getattr(self, parameter.name), "setting"))
+            value = parameter.checked(getattr(self, parameter.name), "setting")
+            # tf2 knows no leading slash, with which ROS 1 began its frames.
+            value = value.lstrip("/") if isinstance(value, str) and parameter.name.endswith("_frame") else value
+            object.__setattr__(self, parameter.name, value)
         if self.map_origin and (len(self.map_origin) != 3 or abs(self.map_origin[0]) > 90.0):
             raise InputError(
                 f"setting map_origin is {list(self.map_origin)}; give [latitude_deg, longitude_deg, height_m]"

@@ -135,14 +135,43 @@ def test_odometry_of_another_frame_is_moved_to_base_link() -> None:
 
 def test_tf_says_where_base_link_is_in_odom() -> None:
     made = assembler(tf_mode="map_to_odom")
-    assert not made.ready(SECOND)
+    assert not made.ready(image())
     made.add("tf", tf("odom", "base_link", transform(np.eye(3), (1.0, 0, 0)), SECOND - SECOND // 20))
-    assert not made.ready(SECOND), "near is not enough while more may come"
+    assert not made.ready(image()), "near is not enough while more may come"
     made.add("tf", tf("odom", "base_link", transform(np.eye(3), (2.0, 0, 0)), SECOND))
-    assert made.ready(SECOND)
+    assert made.ready(image())
     assert made.T_odom_base(SECOND)[0, 3] == pytest.approx(2.0)
     with pytest.raises(MissingInputError, match="set odometry_topic"):
         made.T_odom_base(9 * SECOND)
+
+
+def test_image_waits_for_its_moving_camera() -> None:
+    made = assembler()
+    assert made.ready(image()), "a fixed camera is known at every stamp"
+    made.add("tf", tf("base_link", "turret", np.eye(4), SECOND - SECOND // 20))
+    assert not made.ready(image(frame_id="turret"))
+    made.add("tf", tf("base_link", "turret", np.eye(4), SECOND))
+    assert made.ready(image(frame_id="turret"))
+    assert assembler(camera_frame="base_link").ready(image())
+
+
+def test_odometry_on_its_topic_alone_is_enough_for_map_to_odom() -> None:
+    made = assembler(tf_mode="map_to_odom", odometry_topic="odom")
+    assert not made.ready(image())
+    pose = SimpleNamespace(position=point((5.0, 0.0, 0.0)), orientation=quaternion(np.eye(3)))
+    made.add("odometry", SimpleNamespace(header=header(), child_frame_id="base_link", pose=SimpleNamespace(pose=pose)))
+    assert made.ready(image()), "no odom -> base_link will come"
+    made.add("tf", tf("odom", "base_link", np.eye(4), SECOND // 2))
+    assert not made.ready(image()), "it does come, and is on its way"
+
+
+def test_leading_slashes_of_frames_mean_nothing() -> None:
+    made = assembler(base_frame="/base_link", camera_frame="/camera_optical", odometry_topic="odom")
+    assert made.settings.base_frame == "base_link"
+    pose = SimpleNamespace(position=point((5.0, 0.0, 0.0)), orientation=quaternion(np.eye(3)))
+    made.add("odometry", SimpleNamespace(header=header(), child_frame_id="/base_link", pose=SimpleNamespace(pose=pose)))
+    assert made.assemble(image())[0].T_base_camera == pytest.approx(CAMERA)
+    assert made.T_odom_base(SECOND)[0, 3] == 5.0
 
 
 def test_antenna_without_transform_is_assumed_and_said() -> None:
@@ -188,8 +217,8 @@ def test_bad_camera_info_does_not_replace_a_good_one() -> None:
 @pytest.mark.parametrize(
     ("role", "message", "text"),
     [
-        ("imu", imu(np.eye(3), frame_id="nowhere"), "imu: No transform base_link -> nowhere"),
-        ("imu", imu(np.eye(3), frame_id=""), "no frame_id"),
+        ("imu", imu(rotation_z(0.1), frame_id="nowhere"), "imu: No transform base_link -> nowhere"),
+        ("imu", imu(rotation_z(0.1), frame_id=""), "no frame_id"),
         (
             "tf",
             tf("odom", "base_link", transform(np.eye(3), (math.nan, 0, 0))),
@@ -221,8 +250,48 @@ def test_imu_without_orientation_is_refused() -> None:
         assembler(imu_topic="imu").add("imu", without)
     zero = imu(np.eye(3))
     zero.orientation = SimpleNamespace(x=0.0, y=0.0, z=0.0, w=0.0)
+    for untouched in (zero, imu(np.eye(3))):
+        with pytest.raises(InputError, match=r"imu: Imu has no orientation .*leave imu_topic empty"):
+            assembler(imu_topic="imu").add("imu", untouched)
+    zero.orientation_covariance = [0.01] + [0.0] * 8
+    made = assembler(imu_topic="imu")
+    made.add("tf_static", tf("base_link", "imu_link", np.eye(4)))
     with pytest.raises(InputError, match=r"imu: Quaternion \(0.0, 0.0, 0.0, 0.0\)"):
-        assembler(imu_topic="imu").add("imu", zero)
+        made.add("imu", zero)
+
+
+def driven_east(imu_yaw_deg: float, turn_deg_per_s: float = 0.0, **values) -> FrameAssembler:
+    """10 s at 5 m/s with a fix and an Imu message each half a second."""
+    made = FrameAssembler(Settings(imu_topic="imu", **values), PROJECTION)
+    made.add("tf_static", tf("base_link", "imu_link", np.eye(4)))
+    for step in range(20):
+        drive_on(made, step, imu_yaw_deg + turn_deg_per_s * step / 2)
+    return made
+
+
+def drive_on(made: FrameAssembler, step: int, imu_yaw_deg: float) -> None:
+    stamp = SECOND + step * SECOND // 2
+    made.add("imu", imu(rotation_z(math.radians(imu_yaw_deg + 1e-6)), stamp))
+    sent = fix(stamp)
+    sent.latitude, sent.longitude, _ = PROJECTION.to_geodetic(2.5 * step, 0.0)
+    made.add("fix", sent)
+
+
+def test_imu_that_does_not_face_where_the_vehicle_drives_is_named() -> None:
+    warning = driven_east(90.0).warnings["heading"]
+    assert warning.startswith("imu: yaw differs by 90 deg from the course over ground")
+    assert "heading_source" in warning and "magnetic_declination_deg or imu_convention" in warning
+    for yaw_deg in (0.0, 20.0, -20.0):  # within heading_range_deg + 15
+        assert "heading" not in driven_east(yaw_deg).warnings
+    assert "heading" not in driven_east(90.0, turn_deg_per_s=30.0).warnings, "a bend proves nothing"
+    assert "heading" not in driven_east(90.0, heading_source="course").warnings
+
+
+def test_warning_about_the_imu_ends_when_it_is_right_again() -> None:
+    made = driven_east(90.0)
+    for step in range(20, 60):
+        drive_on(made, step, 0.0)
+    assert "heading" not in made.warnings
 
 
 def test_time_set_back_forgets_all_but_calibration() -> None:

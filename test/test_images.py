@@ -95,6 +95,17 @@ def test_compressed_pictures_are_rgb() -> None:
     np.testing.assert_allclose(decode(SimpleNamespace(format="jpeg", data=data.tobytes())), grey, atol=4)
 
 
+def test_jpeg_may_be_followed_by_zeros() -> None:
+    """As from the fixed buffers of USB cameras."""
+    sent = compressed(".jpg")
+    wanted = decode(sent)
+    cut = sent.data[: len(sent.data) // 2] + bytes(5000)
+    sent.data = sent.data + bytes(5000)
+    np.testing.assert_array_equal(decode(sent), wanted)
+    with pytest.raises(InputError, match="breaks off"):
+        decode(SimpleNamespace(format="jpeg", data=cut))
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [

@@ -82,7 +82,33 @@ def test_course_over_ground_is_the_heading(yaw_deg: float) -> None:
         priors.add_fix(fix_at(1.0 + step, 3.0 * step * math.cos(yaw), 3.0 * step * math.sin(yaw), std_m=0.2))
     prior = priors.prior(8 * SECOND)
     assert math.remainder(prior.yaw_rad - yaw, 2 * math.pi) == pytest.approx(0.0, abs=1e-4)
-    assert prior.yaw_range_rad == pytest.approx(max(math.radians(5.0), math.atan2(math.hypot(0.5, 0.5), 12.0)))
+    assert prior.yaw_range_rad == pytest.approx(max(math.radians(5.0), math.atan2(2.5 * math.hypot(0.5, 0.5), 12.0)))
+
+
+def test_auto_is_the_course_as_long_as_no_imu_gives_a_heading() -> None:
+    priors = tracker(imu_topic="imu")
+    for step in range(8):
+        priors.add_fix(fix_at(1.0 + step, 3.0 * step, 0.0))
+    assert priors.prior(8 * SECOND).yaw_range_rad < math.pi
+    priors.add_heading(3 * SECOND, 1.0)
+    assert priors.prior(8 * SECOND).yaw_range_rad == math.pi, "a gap of the Imu is not filled with something worse"
+
+
+@pytest.mark.parametrize("values", [{"heading_source": "none"}, {}, {"odometry_topic": "odom"}])
+def test_without_odometry_the_fix_is_carried_by_its_velocity(values: dict) -> None:
+    priors = tracker(max_fix_age_s=3.0, **values)
+    for step in range(9):
+        priors.add_fix(fix_at(1.0 + 0.25 * step, 20.0 * 0.25 * step, -4.0 * 0.25 * step))
+    prior = priors.prior(round(5.5 * SECOND))
+    assert (prior.east_m, prior.north_m) == pytest.approx((20.0 * 4.5, -4.0 * 4.5), abs=0.01)
+
+
+def test_fixes_too_near_or_too_old_tell_no_velocity() -> None:
+    for before_s in (0.1, 8.0):
+        priors = tracker(heading_source="none")
+        priors.add_fix(fix_at(10.0 - before_s, 0.0, 0.0))
+        priors.add_fix(fix_at(10.0, 5.0, 0.0))
+        assert priors.prior(12 * SECOND).east_m == pytest.approx(5.0, abs=0.01)
 
 
 def test_course_needs_distance() -> None:

@@ -27,6 +27,7 @@ from cross_view_loc.geometry.geodesy import MapOrigin
 from cross_view_loc.geometry.transforms import Matrix, from_quaternion, transform
 from cross_view_loc.inputs.assembler import FrameAssembler, Role
 from cross_view_loc.inputs.fixes import read_fix
+from cross_view_loc.inputs.imus import has_orientation
 from cross_view_loc.inputs.stamps import Timeline, blend_transforms, stamp_ns, to_ns
 from cross_view_loc.settings import Settings
 from cross_view_loc.types import Estimate, Frame, Prior
@@ -46,7 +47,7 @@ def choose_topics(bag: Bag, settings: Settings | None) -> BagTopics:
     """
     if settings is None:
         topics = guess_topics(bag)
-        return topics if not topics.imu or _has_orientation(bag, topics.imu) else dataclasses.replace(topics, imu="")
+        return topics if not topics.imu or _gives_attitude(bag, topics.imu) else dataclasses.replace(topics, imu="")
     wanted = (
         ("image_topic", settings.image_topic, IMAGE_TYPES),
         ("camera_info_topic", settings.camera_info_topic, (CAMERA_INFO_TYPE,)),
@@ -169,7 +170,7 @@ class BagRunner:
 
     def _has_waited(self, image: BagMessage, now_ns: int, wait_ns: int) -> bool:
         """As in the node: until heading and odometry have reached the image, but no longer than `prior_wait_s`."""
-        return now_ns > image.time_ns + wait_ns or self.assembler.ready(stamp_ns(image.message))
+        return now_ns > image.time_ns + wait_ns or self.assembler.ready(image.message)
 
     def _localize(self, image: BagMessage, newest_stamp: int) -> tuple[int, FrameRecord]:
         stamp = stamp_ns(image.message)
@@ -228,11 +229,7 @@ def _named_topic(bag: Bag, setting: str, name: str, types: tuple[str, ...]) -> s
     )
 
 
-def _has_orientation(bag: Bag, topic: str) -> bool:
-    """Whether an Imu topic gives attitude, by its first message: many drivers fill in rates only."""
+def _gives_attitude(bag: Bag, topic: str) -> bool:
+    """Whether the Imu topic's first message has an orientation."""
     first = next(bag.messages([topic]), None)
-    if first is None or float(first.message.orientation_covariance[0]) == -1.0:
-        return False
-    q = first.message.orientation
-    untouched = (q.x, q.y, q.z) == (0.0, 0.0, 0.0) and not any(first.message.orientation_covariance)
-    return not untouched
+    return first is not None and has_orientation(first.message)

@@ -14,13 +14,13 @@ from cross_view_loc.geometry.transform_tree import TransformTree
 from cross_view_loc.geometry.transforms import (
     Matrix,
     level_rotation,
-    rotation_z,
     slerp,
     yaw_of,
 )
 from cross_view_loc.inputs.fixes import Fix, read_fix
 from cross_view_loc.inputs.images import decode
-from cross_view_loc.inputs.poses import bare_frame, pose_of, rotation_of, transform_of
+from cross_view_loc.inputs.imus import HeadingCheck, attitude_in_map, has_orientation
+from cross_view_loc.inputs.poses import bare_frame, pose_of, transform_of
 from cross_view_loc.inputs.priors import PriorTracker
 from cross_view_loc.inputs.stamps import Timeline, blend_transforms, stamp_ns, to_ns
 from cross_view_loc.settings import Settings
@@ -33,9 +33,6 @@ TIME_JUMP_S = 1.0
 
 TF_TOLERANCE_NS = to_ns(0.1)
 """How far outside its history a transform is answered by the nearest pose."""
-
-R_ENU_NED = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
-R_FRD_FLU = np.diag([1.0, -1.0, -1.0])
 
 
 def topics_of(settings: Settings) -> dict[str, Role]:
@@ -115,11 +112,21 @@ class FrameAssembler:
             self._newest[source] = max(stamp, self._newest.get(source, stamp))
             return went_back
 
-    def ready(self, stamp: int) -> bool:
-        """Whether heading, odometry and, for map_to_odom, TF have reached the stamp: waiting longer gains nothing."""
+    def ready(self, image_message: Any) -> bool:
+        """Whether all that belongs to the image has reached its stamp, so that waiting longer gains nothing.
+
+        That is heading, odometry, the camera's own place where it moves, and for map_to_odom odom → base_link.
+        """
+        stamp = stamp_ns(image_message)
+        settings = self._settings
         with self._lock:
-            needs_tf = self._settings.tf_mode == "map_to_odom"
-            return self._priors.ready(stamp) and (not needs_tf or self._tf_reached(stamp))
+            if not self._priors.ready(stamp):
+                return False
+            camera_frame = self._camera_frame_of(image_message)
+            if camera_frame and not self._tf_reached(settings.base_frame, camera_frame, stamp):
+                return False
+            needs_odometry = settings.tf_mode == "map_to_odom"
+            return not needs_odometry or self._odom_to_base_reached(stamp)
 
     def assemble(self, image_message: Any, camera_name: str = "camera") -> tuple[Frame, Prior]:
         """The frame and the prior of one image message.
@@ -180,25 +187,24 @@ class FrameAssembler:
     def _add_fix(self, message: Any) -> None:
         fix = read_fix(message)
         self._priors.add_fix(fix, self._antenna(fix))
+        self._check_heading(fix.stamp_ns)
 
     def _add_odometry(self, message: Any) -> None:
         T_odom_child = pose_of(message.pose.pose)
-        child = message.child_frame_id
+        child = bare_frame(message.child_frame_id)
         if child and child != self._settings.base_frame:
             T_odom_child = T_odom_child @ self._tree.lookup(child, self._settings.base_frame)
         self._odometry.add(stamp_ns(message), T_odom_child)
         self._priors.add_odometry(stamp_ns(message), T_odom_child)
 
     def _add_imu(self, message: Any) -> None:
-        if float(message.orientation_covariance[0]) == -1.0:
-            raise InputError("Imu says it has no orientation (covariance -1); leave imu_topic empty or use its filter")
-        settings = self._settings
-        R_world_imu = rotation_of(message.orientation)
-        if settings.imu_convention == "ned":
-            R_world_imu = R_ENU_NED @ R_world_imu @ R_FRD_FLU
-        R_magnetic_base = R_world_imu @ self._mount(message.header.frame_id)[:3, :3].T
-        # East-positive declination: magnetic north lies clockwise of true north, so counter-clockwise yaw shrinks.
-        R_map_base = rotation_z(-np.radians(settings.magnetic_declination_deg)) @ R_magnetic_base
+        if not has_orientation(message):
+            raise InputError(
+                "Imu has no orientation (covariance -1, or a quaternion nobody filled in); leave imu_topic empty, or "
+                "name the output of its filter"
+            )
+        R_base_imu = self._mount(message.header.frame_id)[:3, :3]
+        R_map_base = attitude_in_map(message, self._settings, R_base_imu)
         self._attitudes.add(stamp_ns(message), R_map_base)
         self._priors.add_heading(stamp_ns(message), yaw_of(R_map_base))
 
@@ -234,13 +240,38 @@ class FrameAssembler:
             return self._settings.image_topic
         return next((topic for topic, its_role in topics_of(self._settings).items() if its_role == role), role)
 
-    def _tf_reached(self, stamp: int) -> bool:
-        """Whether odom → base is known at the stamp itself, not only near it."""
+    def _odom_to_base_reached(self, stamp: int) -> bool:
+        settings = self._settings
+        if self._tf_reached(settings.odom_frame, settings.base_frame, stamp):
+            return True
+        # Odometry that comes on its topic alone has been waited for already.
+        return bool(settings.odometry_topic) and not self._is_connected(settings.odom_frame, settings.base_frame)
+
+    def _tf_reached(self, target: str, source: str, stamp: int) -> bool:
+        """Whether the transform is known at the stamp itself, not only near it."""
         try:
-            self._tree.lookup(self._settings.odom_frame, self._settings.base_frame, stamp + TF_TOLERANCE_NS)
+            self._tree.lookup(target, source, stamp + TF_TOLERANCE_NS)
+        except MissingInputError:
+            return target == source
+        return True
+
+    def _is_connected(self, target: str, source: str) -> bool:
+        try:
+            self._tree.lookup(target, source)
         except MissingInputError:
             return False
         return True
+
+    def _check_heading(self, stamp: int) -> None:
+        """Warn when the Imu's yaw is not where the vehicle drives: many count from power-up, not from east."""
+        stretch = self._priors.straight_stretch(stamp)
+        if stretch is not None:
+            self._heading_check.add(*stretch)
+        warning = self._heading_check.warning(self._settings)
+        if warning:
+            self.warnings["heading"] = warning
+        else:
+            self.warnings.pop("heading", None)
 
     def _camera_or_raise(self) -> Camera:
         if self._camera is not None:
@@ -251,11 +282,14 @@ class FrameAssembler:
         raise MissingInputError(f"no CameraInfo on {topic} yet; start the camera's driver or correct camera_info_topic")
 
     def _extrinsics(self, image_message: Any, stamp: int) -> Matrix:
-        header_frame = bare_frame(image_message.header.frame_id)
-        frame = self._settings.camera_frame or header_frame or bare_frame(self._camera_frame)
+        frame = self._camera_frame_of(image_message)
         if not frame:
             raise MissingInputError(f"{self._settings.image_topic}: image has no frame_id; set camera_frame")
         return self._mount(frame, stamp)
+
+    def _camera_frame_of(self, image_message: Any) -> str:
+        header_frame = bare_frame(image_message.header.frame_id)
+        return self._settings.camera_frame or header_frame or bare_frame(self._camera_frame)
 
     def _mount(self, frame: str, stamp: int | None = None) -> Matrix:
         """(4, 4) pose of a sensor's frame in `base_frame`; MissingInputError when TF does not know it."""
@@ -301,5 +335,6 @@ class FrameAssembler:
         self._newest: dict[str, int] = {}
         self._attitudes: Timeline[Matrix] = Timeline(slerp)
         self._odometry: Timeline[Matrix] = Timeline(blend_transforms)
+        self._heading_check = HeadingCheck()
         self._priors.reset()
         self._tree.clear_moving()

@@ -102,7 +102,9 @@ def _decode_compressed(message: Any) -> Image:
     if data.size == 0:
         raise InputError(f"{sent_as} is empty; check the camera driver")
     # The JPEG library fills the missing part of a cut-off picture with grey and only warns.
-    if bytes(data[:2]) == b"\xff\xd8" and b"\xff\xd9" not in bytes(data[-1024:]):
+    # Drivers of USB cameras hand over their whole buffer: the picture, then zeros.
+    sent = data.tobytes().rstrip(b"\0")
+    if sent.startswith(b"\xff\xd8") and b"\xff\xd9" not in sent[-1024:]:
         raise InputError(f"{sent_as} is a JPEG that breaks off; check the camera driver or the network")
     try:
         bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)

@@ -3,8 +3,10 @@
 The rule depends only on stamps, never on arrival, so that the live node and the offline runner agree:
 
 1. Position: the newest fix not after the image, less the antenna's lever arm, carried to the image's stamp by the
-   odometry between the two stamps (turned into the map by the heading). Without odometry or heading it is not carried.
-2. Heading: by `heading_source`, interpolated at the image's stamp. `course` is the direction between the newest fix
+   odometry between the two stamps (turned into the map by the heading). Without odometry or heading it is carried by
+   the velocity between the last fixes.
+2. Heading: by `heading_source`, interpolated at the image's stamp; `auto` is the Imu, or the course as long as no Imu
+   has given a heading. `course` is the direction between the newest fix
    and the latest one at least `course_min_distance_m` away; with odometry the same two moments give the turn between
    odometry and map instead, which also holds in bends, when reversing and when standing.
 3. Search: a square of `search_radius_m`; a known heading ± `heading_range_deg` (more for a course between uncertain
@@ -29,6 +31,15 @@ from cross_view_loc.types import Prior
 
 COURSE_HISTORY_S = 20.0
 """Older fixes say nothing about the present course."""
+
+COURSE_STDS = 2.5
+"""The search ends at the range given: a course between uncertain fixes may lie off by more than one deviation."""
+
+VELOCITY_STEP_S, VELOCITY_HISTORY_S = 0.5, 5.0
+"""Fixes nearer together in time say more about their noise than about the velocity; older ones nothing about now."""
+
+STRAIGHT_RAD = math.radians(15.0)
+"""A heading that turns by less over a stretch is compared with the stretch's course."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +134,8 @@ class PriorTracker:
     def _heading(self, stamp_ns: int) -> tuple[float, float] | None:
         """Yaw and the range to search on both sides of it, or None when unknown."""
         range_rad = math.radians(self.settings.heading_range_deg)
+        if self.settings.heading_source == "auto" and self._headings.newest_stamp is None:
+            return self._course(stamp_ns, range_rad)
         if self.heading_source == "imu":
             yaw_rad = self._headings.at(stamp_ns, self._max_gap_ns)
             return None if yaw_rad is None else (yaw_rad, range_rad)
@@ -133,25 +146,53 @@ class PriorTracker:
             return self._course(stamp_ns, range_rad)
         return None
 
-    def _course(self, stamp_ns: int, least_range_rad: float) -> tuple[float, float] | None:
+    def _stretch(self, stamp_ns: int) -> tuple[_AntennaPosition, _AntennaPosition] | None:
+        """The newest fix and, first, the latest one far enough away to give a direction; None when there is none."""
         positions = [position for _, position in self._positions.until(stamp_ns)]
         if not positions:
             return None
         newest = positions[-1]
         oldest_ns = newest.fix.stamp_ns - to_ns(COURSE_HISTORY_S)
         for earlier in reversed(positions[:-1]):
-            step_map = newest.map_m - earlier.map_m
-            distance_m = float(np.hypot(*step_map))
             if earlier.fix.stamp_ns < oldest_ns:
                 return None
-            if distance_m >= self.settings.course_min_distance_m:
-                break
-        else:
-            return None
+            if np.hypot(*(newest.map_m - earlier.map_m)) >= self.settings.course_min_distance_m:
+                return earlier, newest
+        return None
+
+    def _direction(self, earlier: _AntennaPosition, newest: _AntennaPosition, stds: float) -> tuple[float, float]:
+        """Direction from one fix to the other and the angle that so many standard deviations of both make of it."""
+        step_map = newest.map_m - earlier.map_m
         floor_m = self.settings.fix_min_std_m
         error_m = math.hypot(newest.fix.std_m(floor_m), earlier.fix.std_m(floor_m))
-        range_rad = max(least_range_rad, math.atan2(error_m, distance_m))
-        yaw_rad = math.atan2(step_map[1], step_map[0])
+        return math.atan2(step_map[1], step_map[0]), math.atan2(stds * error_m, float(np.hypot(*step_map)))
+
+    def straight_stretch(self, stamp_ns: int) -> tuple[float, float, float] | None:
+        """Course, its standard deviation and the Imu's yaw of the straight stretch driven up to the stamp.
+
+        None when the heading is not the Imu's, or the vehicle stands or turns.
+        """
+        stretch = self._stretch(stamp_ns) if self.heading_source == "imu" else None
+        if stretch is None:
+            return None
+        earlier, newest = stretch
+        start_ns, end_ns = earlier.fix.stamp_ns, newest.fix.stamp_ns
+        yaws = [self._headings.at(time, self._max_gap_ns) for time in (start_ns, (start_ns + end_ns) // 2, end_ns)]
+        start_rad, middle_rad, end_rad = yaws
+        if start_rad is None or middle_rad is None or end_rad is None:
+            return None
+        if max(abs(_wrapped(start_rad - middle_rad)), abs(_wrapped(end_rad - middle_rad))) > STRAIGHT_RAD:
+            return None
+        course_rad, std_rad = self._direction(earlier, newest, 1.0)
+        return course_rad, std_rad, middle_rad
+
+    def _course(self, stamp_ns: int, least_range_rad: float) -> tuple[float, float] | None:
+        stretch = self._stretch(stamp_ns)
+        if stretch is None:
+            return None
+        earlier, newest = stretch
+        yaw_rad, error_rad = self._direction(earlier, newest, COURSE_STDS)
+        range_rad = max(least_range_rad, error_rad)
         if not self.settings.odometry_topic:
             return yaw_rad, range_rad
         start, end = self._antenna_in_odom(earlier), self._antenna_in_odom(newest)
@@ -174,17 +215,28 @@ class PriorTracker:
     def _base_position(self, position: _AntennaPosition, stamp_ns: int, yaw_rad: float | None) -> tuple[float, float]:
         """East and north of `base_link` at the stamp, given its heading there."""
         if yaw_rad is None:
-            return float(position.map_m[0]), float(position.map_m[1])
+            base = position.map_m + self._coasted(position, stamp_ns)
+            return float(base[0]), float(base[1])
         then, now = (self._odometry.at(time, self._max_gap_ns) for time in (position.fix.stamp_ns, stamp_ns))
         if then is None or now is None:
             antenna_from_base = rotation_z(yaw_rad) @ position.antenna_in_base_m
-            moved = np.zeros(2)
+            moved = self._coasted(position, stamp_ns)
         else:
             R_map_odom = rotation_z(yaw_rad - yaw_of(now))
             antenna_from_base = R_map_odom @ then[:3, :3] @ position.antenna_in_base_m
             moved = (R_map_odom @ (now[:3, 3] - then[:3, 3]))[:2]
         base = position.map_m - antenna_from_base[:2] + moved
         return float(base[0]), float(base[1])
+
+    def _coasted(self, newest: _AntennaPosition, stamp_ns: int) -> NDArray[np.float64]:
+        """(2,) way since the newest fix at the velocity between the last fixes; zeros when these tell none."""
+        end_ns = newest.fix.stamp_ns
+        start_ns = end_ns - to_ns(VELOCITY_STEP_S)
+        earlier = self._positions.until(start_ns)
+        if not earlier or earlier[-1][0] < end_ns - to_ns(VELOCITY_HISTORY_S):
+            return np.zeros(2)
+        earlier_ns, position = earlier[-1]
+        return (newest.map_m - position.map_m) * ((stamp_ns - end_ns) / (end_ns - earlier_ns))
 
     @property
     def _max_gap_ns(self) -> int:

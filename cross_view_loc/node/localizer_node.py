@@ -119,7 +119,7 @@ class LocalizerNode(rclpy.node.Node):
         self._tf = TransformOutput(self, self._assembler, settings)
         self._worker = NewestFirstWorker(
             self._process,
-            ready=lambda message: self._assembler.ready(stamp_ns(message)),
+            ready=self._assembler.ready,
             wait_s=lambda: self.settings.prior_wait_s,
         )
         parameters.follow_changes(self, lambda: self.settings, self._apply)
