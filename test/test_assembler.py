@@ -169,7 +169,9 @@ def test_leading_slashes_of_frames_mean_nothing() -> None:
     made = assembler(base_frame="/base_link", camera_frame="/camera_optical", odometry_topic="odom")
     assert made.settings.base_frame == "base_link"
     pose = SimpleNamespace(position=point((5.0, 0.0, 0.0)), orientation=quaternion(np.eye(3)))
-    made.add("odometry", SimpleNamespace(header=header(), child_frame_id="/base_link", pose=SimpleNamespace(pose=pose)))
+    odometry = SimpleNamespace(header=header(), child_frame_id="/base_link", pose=SimpleNamespace(pose=pose))
+    made.add("odometry", odometry)
+    FrameAssembler(Settings(), PROJECTION).add("odometry", odometry)  # needs no transform to know its own frame
     assert made.assemble(image())[0].T_base_camera == pytest.approx(CAMERA)
     assert made.T_odom_base(SECOND)[0, 3] == 5.0
 

@@ -10,7 +10,6 @@ import numpy as np
 from cross_view_loc.errors import InputError, MissingInputError
 from cross_view_loc.geometry.cameras import Camera, from_camera_info
 from cross_view_loc.geometry.geodesy import MapProjection
-from cross_view_loc.geometry.transform_tree import TransformTree
 from cross_view_loc.geometry.transforms import (
     Matrix,
     level_rotation,
@@ -20,9 +19,10 @@ from cross_view_loc.geometry.transforms import (
 from cross_view_loc.inputs.fixes import Fix, read_fix
 from cross_view_loc.inputs.images import decode
 from cross_view_loc.inputs.imus import HeadingCheck, attitude_in_map, has_orientation
-from cross_view_loc.inputs.poses import bare_frame, pose_of, transform_of
+from cross_view_loc.inputs.poses import bare_frame, pose_of
 from cross_view_loc.inputs.priors import PriorTracker
 from cross_view_loc.inputs.stamps import Timeline, blend_transforms, stamp_ns, to_ns
+from cross_view_loc.inputs.vehicle_transforms import VehicleTransforms
 from cross_view_loc.settings import Settings
 from cross_view_loc.types import Frame, Prior
 
@@ -30,9 +30,6 @@ Role = Literal["camera_info", "fix", "odometry", "imu", "tf", "tf_static"]
 
 TIME_JUMP_S = 1.0
 """A stamp this far before an earlier one of the same topic means that time was set back (a bag starts over)."""
-
-TF_TOLERANCE_NS = to_ns(0.1)
-"""How far outside its history a transform is answered by the nearest pose."""
 
 
 def topics_of(settings: Settings) -> dict[str, Role]:
@@ -62,8 +59,7 @@ class FrameAssembler:
         self._camera: Camera | None = None
         self._camera_refusal = ""
         self._camera_frame = ""
-        self._tree = TransformTree(tolerance_ns=TF_TOLERANCE_NS)
-        self._parents: dict[str, set[str]] = {}
+        self._transforms = VehicleTransforms()
         self._forget()
 
     @property
@@ -123,7 +119,7 @@ class FrameAssembler:
             if not self._priors.ready(stamp):
                 return False
             camera_frame = self._camera_frame_of(image_message)
-            if camera_frame and not self._tf_reached(settings.base_frame, camera_frame, stamp):
+            if camera_frame and not self._transforms.has_reached(settings.base_frame, camera_frame, stamp):
                 return False
             needs_odometry = settings.tf_mode == "map_to_odom"
             return not needs_odometry or self._odom_to_base_reached(stamp)
@@ -162,7 +158,7 @@ class FrameAssembler:
         settings = self._settings
         with self._lock:
             try:
-                return self._tree.lookup(settings.odom_frame, settings.base_frame, stamp)
+                return self._transforms.lookup(settings.odom_frame, settings.base_frame, stamp)
             except MissingInputError as error:
                 pose = self._odometry.at(stamp, to_ns(settings.max_input_gap_s))
                 if pose is None:
@@ -172,7 +168,7 @@ class FrameAssembler:
     def parents_of(self, child_frame: str) -> set[str]:
         """Every frame that TF has given as parent of `child_frame` so far; more than one is a conflict."""
         with self._lock:
-            return set(self._parents.get(child_frame, ()))
+            return self._transforms.parents_of(child_frame)
 
     # --- one method a role ---
 
@@ -193,7 +189,7 @@ class FrameAssembler:
         T_odom_child = pose_of(message.pose.pose)
         child = bare_frame(message.child_frame_id)
         if child and child != self._settings.base_frame:
-            T_odom_child = T_odom_child @ self._tree.lookup(child, self._settings.base_frame)
+            T_odom_child = T_odom_child @ self._transforms.lookup(child, self._settings.base_frame)
         self._odometry.add(stamp_ns(message), T_odom_child)
         self._priors.add_odometry(stamp_ns(message), T_odom_child)
 
@@ -209,29 +205,10 @@ class FrameAssembler:
         self._priors.add_heading(stamp_ns(message), yaw_of(R_map_base))
 
     def _add_tf(self, message: Any) -> None:
-        self._add_transforms(message, is_static=False)
+        self._transforms.add(message, is_static=False)
 
     def _add_tf_static(self, message: Any) -> None:
-        self._add_transforms(message, is_static=True)
-
-    def _add_transforms(self, message: Any, is_static: bool) -> None:
-        """Each on its own: joints of one broken publisher often travel together with those of good ones."""
-        refusals: list[str] = []
-        for stamped in message.transforms:
-            parent, child = bare_frame(stamped.header.frame_id), bare_frame(stamped.child_frame_id)
-            try:
-                T_parent_child = transform_of(stamped.transform)
-                if is_static:
-                    self._tree.add_static(parent, child, T_parent_child)
-                else:
-                    self._tree.add(parent, child, stamp_ns(stamped), T_parent_child)
-            except InputError as error:
-                refusals.append(f"{parent} -> {child}: {error}")
-            else:
-                self._parents.setdefault(child, set()).add(parent)
-        if refusals:
-            more = f" (and {len(refusals) - 1} more transforms of the same message)" if len(refusals) > 1 else ""
-            raise InputError(f"{refusals[0]}{more}")
+        self._transforms.add(message, is_static=True)
 
     # --- what assemble needs ---
 
@@ -242,25 +219,11 @@ class FrameAssembler:
 
     def _odom_to_base_reached(self, stamp: int) -> bool:
         settings = self._settings
-        if self._tf_reached(settings.odom_frame, settings.base_frame, stamp):
+        if self._transforms.has_reached(settings.odom_frame, settings.base_frame, stamp):
             return True
         # Odometry that comes on its topic alone has been waited for already.
-        return bool(settings.odometry_topic) and not self._is_connected(settings.odom_frame, settings.base_frame)
-
-    def _tf_reached(self, target: str, source: str, stamp: int) -> bool:
-        """Whether the transform is known at the stamp itself, not only near it."""
-        try:
-            self._tree.lookup(target, source, stamp + TF_TOLERANCE_NS)
-        except MissingInputError:
-            return target == source
-        return True
-
-    def _is_connected(self, target: str, source: str) -> bool:
-        try:
-            self._tree.lookup(target, source)
-        except MissingInputError:
-            return False
-        return True
+        comes_by_tf = self._transforms.are_connected(settings.odom_frame, settings.base_frame)
+        return bool(settings.odometry_topic) and not comes_by_tf
 
     def _check_heading(self, stamp: int) -> None:
         """Warn when the Imu's yaw is not where the vehicle drives: many count from power-up, not from east."""
@@ -297,7 +260,7 @@ class FrameAssembler:
             return np.eye(4)
         if not frame:
             raise MissingInputError("message has no frame_id, so where its sensor sits is unknown; correct its driver")
-        return self._tree.lookup(self._settings.base_frame, frame, stamp)
+        return self._transforms.lookup(self._settings.base_frame, frame, stamp)
 
     def _antenna(self, fix: Fix) -> tuple[float, float, float]:
         if self._settings.antenna_in_base_m:
@@ -337,4 +300,4 @@ class FrameAssembler:
         self._odometry: Timeline[Matrix] = Timeline(blend_transforms)
         self._heading_check = HeadingCheck()
         self._priors.reset()
-        self._tree.clear_moving()
+        self._transforms.clear_moving()
