@@ -210,7 +210,7 @@ class Settings:
         live=True,
     )
     min_confidence: float = _setting(
-        0.5, _GATE, "Least posterior probability of the chosen mode.", minimum=0.0, maximum=1.0, live=True
+        0.8, _GATE, "Least posterior probability of the chosen mode.", minimum=0.0, maximum=1.0, live=True
     )
     max_position_std_m: float = _setting(
         3.0,
