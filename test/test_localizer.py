@@ -179,8 +179,9 @@ def test_a_prior_off_the_map_says_so(bench, localizer):
 def test_half_a_map_is_masked_not_matched(bench):
     """Where imagery ends the descriptors are zero, so black borders attract nothing."""
     moment = bench.frames[4]
-    pixel = bench.orthophoto.pixel(moment.truth.east_m, moment.truth.north_m)
-    cut = round(float(pixel[0])) + 150
+    whole = Localizer(bench.orthophoto, LocalizerSettings())
+    patch = whole.aerial_features(moment.frames, moment.prior, whole.heading_sectors(moment.prior)[0][0]).patch
+    cut = round(float(bench.orthophoto.pixel(patch.center_east_m, patch.center_north_m)[0]))
     image = bench.orthophoto.image[:, :cut]
     resolution = bench.orthophoto.meters_per_pixel
     half = ImageMap(image, resolution, center_east_m=(cut - bench.orthophoto.image.shape[1]) / 2 * resolution)
@@ -189,7 +190,7 @@ def test_half_a_map_is_masked_not_matched(bench):
     features = localizer.aerial_features(moment.frames, moment.prior, sector)
     empty = features.descriptors.norm(dim=0) == 0
     covered = features.patch.valid[2::4, 2::4]
-    assert 0.05 < empty.float().mean() < 0.95
+    assert 0.3 < empty.float().mean() < 0.7
     assert np.mean(empty.numpy() != covered) > 0.95
 
 

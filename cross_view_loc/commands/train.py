@@ -43,8 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         stage.add_argument("--seed", type=int, default=0)
         stage.add_argument("--learning-rate", type=float, default=2e-3)
         stage.add_argument("--weights", type=Path, default=WEIGHTS, help="folder to write to (%(default)s)")
-        if name == "matcher":
-            stage.add_argument("--start-from", type=Path, help="weights to go on from")
+        stage.add_argument("--start-from", type=Path, help="weights to go on from")
     calibrate = stages.add_parser("calibrate", help="fit temperature and covariance on held-out towns")
     calibrate.add_argument("--seeds", type=parse_seeds, required=True, metavar="A-B")
     calibrate.add_argument("--frames", type=int, default=40, help="frames a town")
@@ -81,7 +80,7 @@ def execute(options: argparse.Namespace) -> int:
         options.steps, options.batch, options.learning_rate, workers=options.workers, seed=options.seed
     )
     if options.stage == "depth":
-        train_depth(towns, settings, options.weights / DEPTH_FILE, _log)
+        train_depth(towns, settings, options.weights / DEPTH_FILE, _log, options.start_from)
     else:
         depth = options.weights / DEPTH_FILE
         train_matcher(

@@ -64,13 +64,19 @@ def load_towns(folder: Path) -> list[TownData]:
 
 
 def train_depth(
-    towns: Sequence[TownData], settings: TrainingSettings, out: Path, log: Callable[[str], None]
+    towns: Sequence[TownData],
+    settings: TrainingSettings,
+    out: Path,
+    log: Callable[[str], None],
+    start_from: Path | None = None,
 ) -> DepthNetwork:
     """Train the depth network and write its weights, with its scale error on the last two towns as metadata."""
     if len(towns) < 3:
         raise InputError(f"{len(towns)} towns are too few: two are held out to measure on; render at least 3")
     torch.manual_seed(settings.seed)
     network = DepthNetwork().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if start_from is not None:
+        load_into(network, load_weights(start_from))
     training, held_out = towns[:-2], towns[-2:]
 
     def make(step: int) -> DepthBatch:
