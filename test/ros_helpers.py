@@ -30,10 +30,9 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu, NavSatFix
 from tf2_msgs.msg import TFMessage
 
 from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection, mercator_pixel
-from cross_view_loc.geometry.transforms import Matrix, rotation_z, to_quaternion, transform
+from cross_view_loc.geometry.transforms import R_BODY_OPTICAL, Matrix, rotation_z, to_quaternion, transform
 from cross_view_loc.inputs.stamps import stamp_ns
 from cross_view_loc.node.conversions import to_time
-from cross_view_loc.node.start import R_BASE_OPTICAL
 from cross_view_loc.settings import Settings, parameter_file_text
 from cross_view_loc.types import Estimate, Frame, Prior
 
@@ -150,7 +149,7 @@ class Vehicle:
     """Drives a bend at 5 m/s in the map; its odometry counts from a start of its own. One `step` is 0.1 s."""
 
     T_map_odom = transform(rotation_z(2.0), (30.0, -40.0, 0.0))
-    T_base_camera = transform(R_BASE_OPTICAL, (1.5, 0.0, 1.6))
+    T_base_camera = transform(R_BODY_OPTICAL, (1.5, 0.0, 1.6))
     T_base_imu = transform(rotation_z(math.pi / 2), (0.0, 0.0, 0.5))
     antenna_in_base = np.array([-0.5, 0.2, 1.8])
 

@@ -12,10 +12,8 @@ from cross_view_loc.geometry.cameras import EquirectangularCamera, FisheyeCamera
 from cross_view_loc.geometry.lifting import ViewGeometry
 from cross_view_loc.geometry.procrustes import procrustes, procrustes_covariance, rotate
 from cross_view_loc.geometry.robust import RobustSettings, align_robustly
-from cross_view_loc.geometry.transforms import rpy, transform
+from cross_view_loc.geometry.transforms import R_BODY_OPTICAL, rpy, transform
 from cross_view_loc.geometry.views import horizontal_field_rad, plan_views
-
-R_BASE_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 
 
 @settings(max_examples=50, deadline=None)
@@ -110,7 +108,7 @@ def test_alignment_absorbs_any_depth_scale(depth_scale):
 
 def test_flat_depth_meets_the_ground_plane_ahead_and_left():
     """A pixel below and left of the centre of a forward camera lies ahead and to the left (+y) on z = 0."""
-    T = transform(rpy(0.0, math.radians(5.0), 0.0) @ R_BASE_OPTICAL, [1.5, 0.2, 1.6])
+    T = transform(rpy(0.0, math.radians(5.0), 0.0) @ R_BODY_OPTICAL, [1.5, 0.2, 1.6])
     geometry = ViewGeometry(T, np.eye(3), 1.6)
     ray = np.array([[(100.0 - 160.0) / 200.0, (150.0 - 96.0) / 200.0, 1.0]])
     point = geometry.lift(ray, 1.0 / geometry.flat_inverse_depth(ray))[0]
@@ -122,9 +120,9 @@ def test_lifting_uses_roll_and_pitch():
     """A nose-up body sees the horizon lower; after levelling, a level ray's point keeps the camera's height."""
     pitch = math.radians(-4.0)  # nose up in REP-103
     R_level_base = rpy(0.0, pitch, 0.0)
-    T = transform(R_BASE_OPTICAL, [0.0, 0.0, 1.5])
+    T = transform(R_BODY_OPTICAL, [0.0, 0.0, 1.5])
     geometry = ViewGeometry(T, R_level_base, 1.5)
-    ray_level_forward = R_BASE_OPTICAL.T @ R_level_base.T @ np.array([1.0, 0.0, 0.0])
+    ray_level_forward = R_BODY_OPTICAL.T @ R_level_base.T @ np.array([1.0, 0.0, 0.0])
     point = geometry.lift((ray_level_forward / ray_level_forward[2])[None], np.array([20.0]))[0]
     assert point[2] == pytest.approx((R_level_base @ [0, 0, 1.5])[2], abs=1e-6)
 

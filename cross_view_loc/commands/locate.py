@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cross_view_loc.aerial.image_file import ImageMap
 from cross_view_loc.errors import InputError, MissingInputError
 from cross_view_loc.geometry.cameras import Camera, EquirectangularCamera, PinholeCamera, StripCamera
-from cross_view_loc.geometry.transforms import rpy, transform
+from cross_view_loc.geometry.transforms import R_BODY_OPTICAL, rpy, transform
 from cross_view_loc.types import Estimate, Frame, Prior
 
 if TYPE_CHECKING:
@@ -34,9 +34,6 @@ The aerial image's top is north. Headings count clockwise from there and belong 
 place: dx_px, dy_px to the right of and below the centre, the same as east_m and north_m. An estimate that is not to
 be trusted is printed with "accepted": false and the reason; the exit status is 0 for it too.
 """
-
-R_BASE_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
-"""Optical axes (x right, y down, z forward) in a body frame (x forward, y left, z up) looking the same way."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -100,7 +97,7 @@ def ground_frame(options: argparse.Namespace) -> Frame:
             f"--camera-pitch-deg is {options.camera_pitch_deg:g}; give degrees below the horizon, under 90"
         )
     # A positive rotation about y (left) turns x (forward) towards -z: down.
-    R_base_camera = rpy(0.0, math.radians(options.camera_pitch_deg), 0.0) @ R_BASE_OPTICAL
+    R_base_camera = rpy(0.0, math.radians(options.camera_pitch_deg), 0.0) @ R_BODY_OPTICAL
     T_base_camera = transform(R_base_camera, (0.0, 0.0, options.camera_height))
     return Frame(image, camera, 0, T_base_camera, name="ground")
 

@@ -14,7 +14,7 @@ from cross_view_loc.aerial.image_file import ImageMap
 from cross_view_loc.evaluation.metrics import FrameError, Truth, frame_error
 from cross_view_loc.geometry.cameras import Camera, EquirectangularCamera, PinholeCamera
 from cross_view_loc.geometry.lifting import ViewGeometry
-from cross_view_loc.geometry.transforms import level_rotation, rpy, yaw_of
+from cross_view_loc.geometry.transforms import level_rotation, yaw_of
 from cross_view_loc.geometry.views import View
 from cross_view_loc.localizer import Localizer
 from cross_view_loc.types import Estimate, Frame, Prior
@@ -25,7 +25,6 @@ PROTOCOLS = {
     "gnss": "prior with σ 3 m along each axis, heading with σ 5° (searched: ±20 m, ±15°)",
 }
 RADIUS_M = 20.0
-ATTITUDE_STD_RAD = math.radians(0.2)
 ORTHO_METERS_PER_PIXEL = 0.2
 
 
@@ -62,6 +61,7 @@ def make_bench(
     from cross_view_loc.simulation.appearance import Appearance
     from cross_view_loc.simulation.renderer import Renderer
     from cross_view_loc.simulation.rig import make_rig
+    from cross_view_loc.simulation.sensors import attitude_error
     from cross_view_loc.simulation.town import Town
 
     rng = np.random.default_rng([seed, 5])
@@ -75,7 +75,7 @@ def make_bench(
     moments = []
     for t_s in np.linspace(0.5, drive.duration_s - 0.5, frames):
         T_map_base = drive.T_map_base(float(t_s))
-        R_level_base = level_rotation(T_map_base[:3, :3]) @ _attitude_noise(rng)
+        R_level_base = level_rotation(T_map_base[:3, :3]) @ attitude_error(rng)
         shots, depths = [], []
         for mounted in rig.cameras:
             T_map_camera = T_map_base @ mounted.T_base_camera
@@ -96,12 +96,6 @@ def make_bench(
             TownFrame(seed, tuple(shots), tuple(depths), _prior(truth, protocol, shots[0].stamp_ns, rng), truth)
         )
     return TownBench(seed, ImageMap(ortho, ORTHO_METERS_PER_PIXEL, name=f"orthophoto of town {seed}"), tuple(moments))
-
-
-def _attitude_noise(rng: np.random.Generator) -> NDArray[np.float64]:
-    """(3, 3) error of an IMU's roll and pitch."""
-    roll, pitch = rng.normal(0, ATTITUDE_STD_RAD, 2).tolist()
-    return rpy(roll, pitch, 0.0)
 
 
 def _prior(truth: Truth, protocol: str, stamp_ns: int, rng: np.random.Generator) -> Prior:

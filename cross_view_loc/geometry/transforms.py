@@ -10,6 +10,10 @@ from cross_view_loc.errors import InputError
 Matrix = NDArray[np.float64]
 
 
+R_BODY_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+"""An optical frame (x right, y down, z forward) in a body frame (x forward, y left, z up) that looks the same way."""
+
+
 def transform(rotation: ArrayLike, translation: ArrayLike) -> Matrix:
     """(4, 4) transform from a (3, 3) rotation and a (3,) translation in metres."""
     T = np.eye(4)

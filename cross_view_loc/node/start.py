@@ -13,11 +13,9 @@ from cross_view_loc.aerial.sources import AerialSource, open_source
 from cross_view_loc.errors import CrossViewError, InputError, ModelError
 from cross_view_loc.geometry.cameras import PinholeCamera
 from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection
-from cross_view_loc.geometry.transforms import transform
+from cross_view_loc.geometry.transforms import R_BODY_OPTICAL, transform
 from cross_view_loc.settings import Settings
 from cross_view_loc.types import Estimate, Frame, Prior
-
-R_BASE_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 
 
 class Locates(Protocol):
@@ -84,7 +82,7 @@ def warm_up(localizer: Locates, device: str) -> float:
     """
     camera = PinholeCamera(640, 360, 400.0, 400.0, 320.0, 180.0)
     frame = Frame(
-        np.full((360, 640, 3), 128, np.uint8), camera, 0, transform(R_BASE_OPTICAL, (1.0, 0.0, 1.5)), name="warm-up"
+        np.full((360, 640, 3), 128, np.uint8), camera, 0, transform(R_BODY_OPTICAL, (1.0, 0.0, 1.5)), name="warm-up"
     )
     started = time.perf_counter()
     try:

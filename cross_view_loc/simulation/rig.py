@@ -9,14 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cross_view_loc.errors import InputError
-from cross_view_loc.geometry.transforms import rpy, transform
+from cross_view_loc.geometry.transforms import R_BODY_OPTICAL, rpy, transform
 
 Array = NDArray[np.float64]
 RigName = Literal["front", "surround", "panorama"]
 RIG_NAMES: tuple[RigName, ...] = ("front", "surround", "panorama")
-
-R_CAMERA_OPTICAL: Array = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
-"""Optical frame (x right, y down, z forward) in the camera's body frame (x forward, y left, z up)."""
 
 IMAGE_SIZE = (640, 360)
 FOCAL_PX = 400.0
@@ -66,7 +63,7 @@ class Rig:
         return self.T_base_antenna[:3, 3]
 
 
-T_MOUNT_OPTICAL: Array = transform(R_CAMERA_OPTICAL, np.zeros(3))
+T_MOUNT_OPTICAL: Array = transform(R_BODY_OPTICAL, np.zeros(3))
 
 
 def _mount(x_m: float, y_m: float, z_m: float, yaw_deg: float, pitch_down_deg: float) -> Array:

@@ -202,6 +202,12 @@ def imu_series(
     )
 
 
+def attitude_error(rng: np.random.Generator, errors: ImuErrors | None = None) -> Array:
+    """(3, 3) one draw of the roll and pitch error of that IMU, to the right of a true orientation."""
+    roll_rad, pitch_rad = (errors or ImuErrors()).tilt_noise_rad * rng.standard_normal(2)
+    return rpy(float(roll_rad), float(pitch_rad), 0.0)
+
+
 def body_rates(T_map_body: Array, interval_s: float) -> Array:
     """(n, 3) angular velocity in rad/s in the body frame, from (n, 4, 4) poses `interval_s` apart."""
     R = T_map_body[:, :3, :3]

@@ -16,16 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cross_view_loc.aerial.image_file import ImageMap
-from cross_view_loc.geometry.transforms import level_rotation, rotation_z, rpy, transform, yaw_of
+from cross_view_loc.geometry.transforms import R_BODY_OPTICAL, level_rotation, rotation_z, rpy, transform, yaw_of
 from cross_view_loc.geometry.views import VIEW_HEIGHT_PX, VIEW_WIDTH_PX
 
 TOWN_SIZE_M = 360.0
 ORTHO_METERS_PER_PIXEL = 0.2
 RENDER_FACTOR = 2
 """Views are rendered this much larger and averaged, as a real camera's image is when it is resampled."""
-ATTITUDE_STD_RAD = math.radians(0.2)
 MOUNT_STD_RAD = math.radians(0.15)
-R_BASE_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 
 
 @dataclass(frozen=True)
@@ -98,6 +96,8 @@ def render_town(
 def _render_views(
     renderer: object, town: object, drive: object, times: NDArray[np.float64], rng: np.random.Generator
 ) -> list[dict[str, NDArray[np.generic]]]:
+    from cross_view_loc.simulation.sensors import attitude_error
+
     width, height = VIEW_WIDTH_PX * RENDER_FACTOR, VIEW_HEIGHT_PX * RENDER_FACTOR
     rows, cameras = [], []
     for time_s in times:
@@ -109,7 +109,7 @@ def _render_views(
         cameras.append(
             renderer.pinhole(T_map_base @ true_mount, width, height, focal_px * RENDER_FACTOR, velocity)  # type: ignore[attr-defined]
         )
-        R_level_base = level_rotation(T_map_base[:3, :3]) @ attitude_noise(rng)
+        R_level_base = level_rotation(T_map_base[:3, :3]) @ attitude_error(rng)
         rows.append(
             dict(T_map_base=T_map_base, T_base_camera=T_base_camera, R_level_base=R_level_base, focal_px=focal_px)
         )
@@ -119,12 +119,6 @@ def _render_views(
         row["depth_m"] = depth_at_cells(depth, 4 * RENDER_FACTOR, 4 * RENDER_FACTOR)
         row["cell_depth_m"] = depth_at_cells(depth, 4 * RENDER_FACTOR, 8 * RENDER_FACTOR)
     return rows  # type: ignore[return-value]
-
-
-def attitude_noise(rng: np.random.Generator) -> NDArray[np.float64]:
-    """(3, 3) error of an IMU's roll and pitch."""
-    roll, pitch = rng.normal(0, ATTITUDE_STD_RAD, 2).tolist()
-    return rpy(roll, pitch, 0.0)
 
 
 def _jittered(town: object, T_map_base: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
@@ -146,7 +140,7 @@ def _random_mount(rng: np.random.Generator) -> tuple[NDArray[np.float64], float]
     yaw = math.radians(around + rng.normal(0, 2.0))
     position = [rng.uniform(0.0, 1.8), rng.uniform(-0.3, 0.3), rng.uniform(1.25, 2.2)]
     field_rad = math.radians(rng.uniform(60.0, 95.0))
-    return transform(rpy(roll, pitch, yaw) @ R_BASE_OPTICAL, position), VIEW_WIDTH_PX / 2 / math.tan(field_rad / 2)
+    return transform(rpy(roll, pitch, yaw) @ R_BODY_OPTICAL, position), VIEW_WIDTH_PX / 2 / math.tan(field_rad / 2)
 
 
 def depth_at_cells(depth_m: NDArray[np.float32], rows_px: int, columns_px: int) -> NDArray[np.float16]:
