@@ -196,6 +196,13 @@ class Settings:
     )
     device: str = _setting("auto", _METHOD, "Where the networks run: auto, cpu, cuda or cuda:N.")
     weights_dir: str = _setting("", _METHOD, "Folder of weights; empty = the weights that ship with the package.")
+    threads: int = _setting(
+        0,
+        _METHOD,
+        "CPU threads of the networks; 0 = half of the cores, the rest is for the other nodes.",
+        minimum=0,
+        maximum=256,
+    )
     seed: int = _setting(0, _METHOD, "Seed of every random choice.", minimum=0, maximum=2**31 - 1)
 
     search_radius_m: float = _setting(
