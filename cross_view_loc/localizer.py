@@ -68,8 +68,8 @@ class LocalizerSettings:
     seed: int = 0
     device: str = "auto"
     weights_dir: str = ""
-    threads: int = -1
-    """CPU threads of the process's torch: −1 leaves it alone, 0 takes half of the cores."""
+    threads: int = 0
+    """CPU threads of the process's torch; 0 takes half of the cores."""
 
 
 class Localizer:
@@ -84,8 +84,7 @@ class Localizer:
         """
         self.settings = settings or LocalizerSettings()
         self.device = pick_device(self.settings.device)
-        if self.settings.threads >= 0:
-            torch.set_num_threads(self.settings.threads or max(1, (os.cpu_count() or 2) // 2))
+        torch.set_num_threads(self.settings.threads or max(1, (os.cpu_count() or 2) // 2))
         folder = Path(self.settings.weights_dir) if self.settings.weights_dir else SHIPPED
         self.matcher, metadata = load_matcher(folder / MATCHER_FILE, self.device)
         self.depth = depth or make_depth(self.settings.depth, folder, self.device)

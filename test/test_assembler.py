@@ -309,5 +309,16 @@ def test_time_set_back_forgets_all_but_calibration() -> None:
         made.assemble(image(9 * SECOND))
 
 
+def test_an_unusable_fix_does_not_set_time_back() -> None:
+    """Receivers without a fix stamp with zero or their start: that must not make the vehicle forget everything."""
+    made = FrameAssembler(Settings(), PROJECTION)
+    made.add("fix", fix(100 * SECOND))
+    lost = fix(10 * SECOND)
+    lost.status.status = -1
+    with pytest.raises(InputError):
+        made.add("fix", lost)
+    assert made.time_jumps == 0 and made.newest_stamp_ns == 100 * SECOND
+
+
 def test_topics_left_empty_have_no_role() -> None:
     assert "" not in topics_of(Settings()) and topics_of(Settings())["gnss/fix"] == "fix"

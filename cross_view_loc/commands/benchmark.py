@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 
 EXAMPLES = """examples:
@@ -18,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--depth", choices=("learned", "flat"), default="learned")
     parser.add_argument("--estimator", choices=("consensus", "matches"), default="consensus")
     parser.add_argument("--cameras", choices=("front", "surround", "panorama"), default="front")
-    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0 = torch's own choice")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = all cores")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
@@ -31,10 +32,11 @@ def execute(options: argparse.Namespace) -> int:
     from cross_view_loc.evaluation.town import make_bench
     from cross_view_loc.localizer import Localizer, LocalizerSettings
 
-    if options.threads:
-        torch.set_num_threads(options.threads)
     bench = make_bench(9000, options.frames, cameras=options.cameras, town_size_m=260.0)
-    settings = LocalizerSettings(depth=options.depth, estimator=options.estimator, device=options.device)
+    threads = options.threads or os.cpu_count() or 1
+    settings = LocalizerSettings(
+        depth=options.depth, estimator=options.estimator, device=options.device, threads=threads
+    )
     localizer = Localizer(bench.orthophoto, settings)
     localizer.locate(bench.frames[0].frames, bench.frames[0].prior)  # the first call warms caches and kernels up
     rows: list[dict[str, float]] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def execute(options: argparse.Namespace) -> int:
                     weights_dir=options.model,
                     device=options.device,
                     map_std_m=options.map_std,
+                    threads=os.cpu_count() or 1,
                 )
                 localizer = Localizer(bench.orthophoto, settings, TrueDepth() if depth == "true" else None)
                 for error in evaluate_bench(bench, localizer):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,6 +169,7 @@ def localizer_settings(options: argparse.Namespace, prior: Prior) -> LocalizerSe
         search_radius_m=prior.radius_m,
         weights_dir=options.weights_dir,
         device=options.device,
+        threads=os.cpu_count() or 1,
     )
 
 

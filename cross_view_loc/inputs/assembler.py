@@ -92,6 +92,8 @@ class FrameAssembler:
         """
         with self._lock:
             try:
+                if role == "fix":
+                    read_fix(message)  # an unusable one says nothing about time: receivers without a fix stamp oddly
                 if role not in ("tf", "tf_static"):
                     self.observe_stamp(role, stamp_ns(message))
                 getattr(self, f"_add_{role}")(message)
@@ -118,8 +120,10 @@ class FrameAssembler:
         with self._lock:
             if not self._priors.ready(stamp):
                 return False
-            camera_frame = self._camera_frame_of(image_message)
-            if camera_frame and not self._transforms.has_reached(settings.base_frame, camera_frame, stamp):
+            base, camera = settings.base_frame, self._camera_frame_of(image_message)
+            # A transform nobody ever sent is not worth waiting for: the image is refused by name at once.
+            is_known_camera = bool(camera) and self._transforms.are_connected(base, camera)
+            if is_known_camera and not self._transforms.has_reached(base, camera, stamp):
                 return False
             needs_odometry = settings.tf_mode == "map_to_odom"
             return not needs_odometry or self._odom_to_base_reached(stamp)
