@@ -38,6 +38,7 @@ def test_summary_counts_all_frames_but_covers_accepted_ones():
     assert row["position_median_m"] == pytest.approx(1.0) and row["recall_1m"] == 0.5 and row["recall_5m"] == 1.0
     assert row["coverage_95"] == pytest.approx(2 / 3, abs=1e-4)  # 1.5 m is 3 σ: outside; 4 m was refused
     assert row["nees_per_dof"] == pytest.approx((0 + 1 + 9) / 9, abs=1e-3)
+    assert row["accepted_beyond_3m"] == 0.0 and row["accepted_recall_2m"] == 1.0
     assert row["prior_position_median_m"] == 8.0 and row["frame_seconds_p50"] is None
 
 

@@ -105,6 +105,7 @@ COLUMNS = (
     ("recall_1m", "≤1 m", ".0%"),
     ("recall_2m", "≤2 m", ".0%"),
     ("accepted_position_p95_m", "acc. p95", ".2f"),
+    ("accepted_beyond_3m", "acc. >3 m", ".1%"),
     ("coverage_95", "in 95 %", ".0%"),
     ("prior_position_median_m", "prior m", ".1f"),
     ("frame_seconds_p50", "s/frame", ".2f"),

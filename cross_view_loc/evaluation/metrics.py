@@ -90,6 +90,7 @@ def summarize(errors: Sequence[FrameError], **setting: object) -> dict[str, obje
         "accepted_position_median_m": _quantile(accepted, 0.5),
         "accepted_position_p95_m": _quantile(accepted, 0.95),
         "accepted_recall_2m": _mean(accepted <= 2),
+        "accepted_beyond_3m": _mean(accepted > 3),
         "prior_position_median_m": _quantile(_column(errors, "prior_position_m"), 0.5),
         "coverage_95": _mean(nees <= CHI2_95_3DOF),
         "nees_per_dof": _mean(nees / 3),
