@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -42,6 +43,8 @@ def build_parser(selected: str | None) -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one sub-command; the exit status is 0 only on success."""
+    # Threads that spin while they wait multiply the time of every step as soon as something else wants the cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     words = list(sys.argv[1:] if arguments is None else arguments)
     selected = next((word for word in words if not word.startswith("-")), None)
     options = build_parser(selected).parse_args(words)
@@ -49,6 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.execute(options))
     except CrossViewError as error:
         print(f"cross_view_loc {options.command}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        reason = error.strerror or error
+        print(
+            f"cross_view_loc {options.command}: {where}{reason}; check the path, its rights and the disk",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print(f"cross_view_loc {options.command}: interrupted", file=sys.stderr)

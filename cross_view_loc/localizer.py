@@ -327,6 +327,10 @@ def pick_device(name: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"device is '{name}' but torch finds no CUDA device; set device to 'auto' or 'cpu'")
+    try:
+        torch.empty(0, device=name)
+    except RuntimeError as error:
+        raise InputError(f"device '{name}' cannot be used; choose auto, cpu, cuda or cuda:N") from error
     return name
 
 

@@ -245,3 +245,18 @@ def test_results_on_disk(tmp_path, bag_path):
 def test_json_knows_no_nan(tmp_path):
     results.write_json(tmp_path / "a.json", {"a": [math.nan, 1.0], "b": {"c": math.inf}})
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": [None, 1.0], "b": {"c": None}}
+
+
+def test_a_map_of_elsewhere_names_both_places():
+    from types import SimpleNamespace
+
+    from cross_view_loc.commands.run import refuse_map_of_elsewhere
+    from cross_view_loc.errors import NoImageryError
+    from cross_view_loc.geometry.geodesy import MapOrigin
+
+    madrid = SimpleNamespace(bounds=(39.9, -3.1, 40.1, -2.9))
+    with pytest.raises(NoImageryError, match=r"far\.mbtiles has no imagery .*latitude 48\.00030, longitude 11\.00040"):
+        refuse_map_of_elsewhere(madrid, "far.mbtiles", MapOrigin(48.0003, 11.0004))
+    refuse_map_of_elsewhere(madrid, "far.mbtiles", MapOrigin(40.15, -3.15))  # the drive may begin beside the map
+    fiji = SimpleNamespace(bounds=(-17.0, 179.9, -16.0, 179.99))
+    refuse_map_of_elsewhere(fiji, "fiji.mbtiles", MapOrigin(-16.5, -179.99))  # across the antimeridian

@@ -181,3 +181,20 @@ def test_table_of_the_demo_is_aligned_and_shows_gaps():
     lines = table_text(rows).splitlines()
     assert len({len(line) for line in lines}) == 1
     assert lines[-1].count("–") == 3
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(monkeypatch, capsys):
+    from cross_view_loc.commands import models
+
+    def fails(options):
+        raise FileNotFoundError(2, "No such file or directory", "/proc/results")
+
+    monkeypatch.setattr(models, "execute", fails)
+    assert main(["models", "list"]) == 1
+    error = capsys.readouterr().err
+    assert "/proc/results: No such file or directory" in error and "Traceback" not in error
+
+
+def test_benchmark_without_frames_is_refused(capsys):
+    assert main(["benchmark", "--frames", "0"]) == 1
+    assert "--frames is 0" in capsys.readouterr().err

@@ -24,7 +24,7 @@ from tf2_msgs.msg import TFMessage
 from cross_view_loc.errors import InputError, ModelError, NoImageryError
 from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection
 from cross_view_loc.node import main as node_main
-from cross_view_loc.node import start
+from cross_view_loc.node import parameters, start
 from cross_view_loc.node import tf as tf_module
 from cross_view_loc.node.health import ERROR, OK, WARN
 from cross_view_loc.node.localizer_node import LocalizerNode
@@ -265,3 +265,8 @@ def test_interrupt_while_modules_are_imported_is_a_clean_end(monkeypatch: pytest
         assert node_main.main([]) == 0
     except KeyboardInterrupt:
         pytest.fail("the interrupt reached the user as a traceback")
+
+
+def test_parameters_nobody_knows_are_named_with_the_nearest() -> None:
+    sentences = parameters.unknown_parameters(["serch_radius_m", "search_radius_m", "use_sim_time", "qos_overrides./a"])
+    assert len(sentences) == 1 and "did you mean search_radius_m?" in sentences[0]

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from cross_view_loc.errors import InputError
 from cross_view_loc.geometry.geodesy import MapProjection
 from cross_view_loc.types import Estimate, Prior
 
@@ -46,6 +47,8 @@ def reasons(records: Iterable[FrameRecord]) -> Counter[str]:
 def result_folder(out: Path | None, root: Path = Path("results")) -> Path:
     """`out` if given, else a new `results/<time>` that the link `results/latest` then points to; created."""
     if out is not None:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(f"{out} is not an empty folder; name another with --out, or remove it first")
         out.mkdir(parents=True, exist_ok=True)
         return out
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")

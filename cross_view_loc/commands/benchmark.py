@@ -7,6 +7,8 @@ import json
 import os
 import platform
 
+from cross_view_loc.errors import InputError
+
 EXAMPLES = """examples:
   cross_view_loc benchmark
   cross_view_loc benchmark --depth flat --threads 1 --json
@@ -26,6 +28,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Time the localizer on a small town, with and without the aerial features already there."""
+    if options.frames < 1:
+        raise InputError(f"--frames is {options.frames}; give at least 1")
+
     import numpy as np
     import torch
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from cross_view_loc.bags.results import (
     write_results,
 )
 from cross_view_loc.bags.runner import BagRunner, choose_topics, first_fix_origin, read_truth, with_topics
-from cross_view_loc.errors import InputError
+from cross_view_loc.errors import InputError, NoImageryError
 from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection
 from cross_view_loc.inputs.assembler import FrameAssembler
 from cross_view_loc.inputs.stamps import to_ns
@@ -70,6 +71,7 @@ def execute(options: argparse.Namespace) -> int:
         if not map_path:
             raise InputError("no map: give an .mbtiles or GeoTIFF file with --map, or set map_path in --config")
         source = open_source(map_path)
+        refuse_map_of_elsewhere(source, map_path, first_fix_origin(bag, topics.fix))
         origin, where = map_origin(settings, source, bag, topics)
         settings = dataclasses.replace(
             settings,
@@ -117,6 +119,10 @@ def execute(options: argparse.Namespace) -> int:
     return 0
 
 
+FAR_DEG = 0.1
+"""About ten kilometres."""
+
+
 def map_origin(settings: Settings, source: AerialSource, bag: Bag, topics: BagTopics) -> tuple[MapOrigin, str]:
     """The map's origin and where it comes from: configuration before the map's metadata before the first fix."""
     if settings.map_origin:
@@ -124,6 +130,20 @@ def map_origin(settings: Settings, source: AerialSource, bag: Bag, topics: BagTo
     if source.map_origin is not None:
         return source.map_origin, "map"
     return first_fix_origin(bag, topics.fix), "first fix"
+
+
+def refuse_map_of_elsewhere(source: AerialSource, map_path: str | Path, fix: MapOrigin) -> None:
+    """NoImageryError when the drive starts so far from the map that no image of it can be meant."""
+    south, west, north, east = source.bounds
+    far_east = min(abs(math.remainder(fix.longitude_deg - edge, 360.0)) for edge in (west, east))
+    inside = west <= fix.longitude_deg <= east
+    if south - FAR_DEG <= fix.latitude_deg <= north + FAR_DEG and (inside or far_east <= FAR_DEG):
+        return
+    raise NoImageryError(
+        f"{map_path} has no imagery where the drive starts (latitude {fix.latitude_deg:.5f}, longitude "
+        f"{fix.longitude_deg:.5f}): it covers latitude {south:.5f} to {north:.5f}, longitude {west:.5f} to {east:.5f}; "
+        "give the map of where the drive was"
+    )
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -13,9 +13,9 @@ from cross_view_loc.errors import InputError
 from cross_view_loc.networks.weights import DEPTH_FILE, MATCHER_FILE
 
 EXAMPLES = """examples:
-  cross_view_loc train data --out town_data --seeds 0-43
-  cross_view_loc train depth --data town_data --steps 1200
-  cross_view_loc train matcher --data town_data --steps 2400
+  cross_view_loc train data --out town_data --seeds 1-45
+  cross_view_loc train depth --data town_data --steps 2200
+  cross_view_loc train matcher --data town_data --steps 3400
   cross_view_loc train calibrate --seeds 8900-8903
 Weights go to ./weights; use them with the parameter weights_dir (on the command line: --model or --weights-dir).
 Towns with seeds from 9000 on are for testing and are refused here.
@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--views", type=int, default=40, help="views a drive (three drives a town)")
     data.add_argument("--workers", type=int, default=2)
     data.add_argument("--device", default="cpu", help="cpu or cuda:N, for the renderer")
-    for name, steps, batch in (("depth", 2000, 8), ("matcher", 4000, 6)):
+    for name, steps, batch in (("depth", 2200, 8), ("matcher", 3400, 6)):
         stage = stages.add_parser(name, help=f"train the {name} network")
         stage.add_argument("--data", type=Path, required=True, help="folder made by `train data`")
         stage.add_argument("--steps", type=int, default=steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,7 @@ def main(arguments: Sequence[str] | None = None, **node_arguments: Any) -> int:
 
     `node_arguments` go to `LocalizerNode`.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         return _run(arguments, node_arguments)
     except KeyboardInterrupt:  # also while the modules are still being imported, which takes seconds
@@ -30,9 +32,16 @@ def _run(arguments: Sequence[str] | None, node_arguments: dict[str, Any]) -> int
 
     from cross_view_loc.node.localizer_node import LocalizerNode
 
-    node = None
     try:
         rclpy.init(args=None if arguments is None else list(arguments))
+    except RuntimeError as error:  # rcl has said what on its log: a parameter file that is missing or no YAML, mostly
+        print(
+            f"localizer: the ROS arguments cannot be used ({error}); check the path and the text of --params-file",
+            file=sys.stderr,
+        )
+        return 1
+    node = None
+    try:
         node = LocalizerNode(**node_arguments)
         executor = SingleThreadedExecutor()
         executor.add_node(node)

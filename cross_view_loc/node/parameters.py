@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import difflib
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import rclpy.parameter
@@ -17,7 +18,7 @@ from rclpy.node import Node
 
 from cross_view_loc.errors import InputError
 from cross_view_loc.parameter import Parameter
-from cross_view_loc.settings import PARAMETERS, Settings
+from cross_view_loc.settings import OTHERS_PARAMETERS, PARAMETERS, Settings
 
 
 def descriptor_of(parameter: Parameter) -> ParameterDescriptor:
@@ -56,7 +57,23 @@ def declare(node: Node) -> Settings:
         except InvalidParameterValueException as error:
             raise InputError(f"parameter {parameter.name} must lie in {parameter.range_text()} ({error})") from error
         values[parameter.name] = parameter.default if value is None else value
+    for sentence in unknown_parameters(getattr(node, "_parameter_overrides", {})):
+        # A warning, not a refusal: a file under /**: may hold other nodes' parameters too.
+        node.get_logger().warning(sentence)
     return Settings.from_mapping(values, f"node {node.get_name()}")
+
+
+def unknown_parameters(given: Iterable[str]) -> list[str]:
+    """One sentence for each given name that the table does not know, with the nearest name it knows."""
+    names = [parameter.name for parameter in PARAMETERS]
+    sentences = []
+    for name in given:
+        if name in names or name.split(".")[0] in OTHERS_PARAMETERS:
+            continue
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]}?" if near else "config/localizer.yaml holds all of this node's"
+        sentences.append(f"parameter '{name}' is not one of this node's and has no effect; {hint}")
+    return sentences
 
 
 def follow_changes(node: Node, settings: Callable[[], Settings], apply: Callable[[Settings], None]) -> None:
