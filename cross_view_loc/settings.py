@@ -262,15 +262,12 @@ class Settings:
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], where: str = "parameters") -> Settings:
         """Settings from names and values; an unknown name or a bad value raises InputError naming `where`."""
-        names = [parameter.name for parameter in PARAMETERS]
         known: dict[str, Any] = {}
         for name, value in values.items():
-            if name.split(".")[0] in OTHERS_PARAMETERS:
+            if belongs_to_ros(name):
                 continue
-            if name not in names:
-                near = difflib.get_close_matches(name, names, n=1)
-                hint = f"did you mean {near[0]}?" if near else "see config/localizer.yaml for all of them"
-                raise InputError(f"{where}: there is no parameter '{name}'; {hint}")
+            if name not in _BY_NAME:
+                raise InputError(f"{where}: there is no parameter '{name}'; {hint_for(name)}")
             known[name] = parameter_named(name).checked(value, f"{where}:")
         return cls(**known)
 
@@ -295,6 +292,17 @@ def _parameters() -> tuple[Parameter, ...]:
 
 PARAMETERS: tuple[Parameter, ...] = _parameters()
 _BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
+
+
+def belongs_to_ros(name: str) -> bool:
+    """Whether ROS itself adds this parameter to a node."""
+    return name.split(".")[0] in OTHERS_PARAMETERS
+
+
+def hint_for(unknown: str) -> str:
+    """What to do about a name that the table does not have: the nearest name, or where all of them stand."""
+    near = difflib.get_close_matches(unknown, _BY_NAME, n=1)
+    return f"did you mean {near[0]}?" if near else "see config/localizer.yaml for all of them"
 
 
 def parameter_named(name: str) -> Parameter:

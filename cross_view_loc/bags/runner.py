@@ -24,10 +24,11 @@ from cross_view_loc.bags.reader import (
 from cross_view_loc.bags.results import FrameRecord
 from cross_view_loc.errors import InputError, MapError, MissingInputError
 from cross_view_loc.geometry.geodesy import MapOrigin
-from cross_view_loc.geometry.transforms import Matrix, from_quaternion, transform
+from cross_view_loc.geometry.transforms import Matrix
 from cross_view_loc.inputs.assembler import FrameAssembler, Role
 from cross_view_loc.inputs.fixes import read_fix
 from cross_view_loc.inputs.imus import has_orientation
+from cross_view_loc.inputs.poses import pose_of
 from cross_view_loc.inputs.stamps import Timeline, blend_transforms, stamp_ns, to_ns
 from cross_view_loc.settings import Settings
 from cross_view_loc.types import Estimate, Frame, Prior
@@ -96,9 +97,7 @@ def read_truth(bag: Bag, topic: str) -> Timeline[Matrix]:
     """T_map_base over time of an Odometry topic that holds ground truth."""
     truth: Timeline[Matrix] = Timeline(blend_transforms, history_s=float("1e9"))
     for item in bag.messages([topic]):
-        pose = item.message.pose.pose
-        q, p = pose.orientation, pose.position
-        truth.add(stamp_ns(item.message), transform(from_quaternion(q.x, q.y, q.z, q.w), (p.x, p.y, p.z)))
+        truth.add(stamp_ns(item.message), pose_of(item.message.pose.pose))
     return truth
 
 

@@ -18,9 +18,10 @@ from cross_view_loc.evaluation.pictures import MatchView, Track
 from cross_view_loc.evaluation.runs import truth_at
 from cross_view_loc.geometry.geodesy import MapProjection
 from cross_view_loc.geometry.transform_tree import TransformTree
-from cross_view_loc.geometry.transforms import Matrix, from_quaternion, transform
+from cross_view_loc.geometry.transforms import Matrix
 from cross_view_loc.inputs.assembler import FrameAssembler
 from cross_view_loc.inputs.fixes import read_fix
+from cross_view_loc.inputs.poses import transform_of
 from cross_view_loc.inputs.stamps import Timeline, to_ns
 from cross_view_loc.settings import Settings
 from cross_view_loc.types import Estimate, Frame, Prior
@@ -58,9 +59,7 @@ def compare_fixes(
     tree = TransformTree()
     for item in bag.messages(topics.tf_static):
         for stamped in item.message.transforms:
-            q, p = stamped.transform.rotation, stamped.transform.translation
-            T_parent_child = transform(from_quaternion(q.x, q.y, q.z, q.w), (p.x, p.y, p.z))
-            tree.add_static(stamped.header.frame_id, stamped.child_frame_id, T_parent_child)
+            tree.add_static(stamped.header.frame_id, stamped.child_frame_id, transform_of(stamped.transform))
     times_s, positions, errors = [], [], []
     for item in bag.messages([topics.fix]):
         try:

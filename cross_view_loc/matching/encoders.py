@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cross_view_loc.networks.unet import STRIDE_PX, UNet, normalize_image
-from cross_view_loc.networks.weights import load_into, load_weights
+from cross_view_loc.networks.unet import STRIDE_PX, UNet, normalize_image, stack_ground_input
+from cross_view_loc.networks.weights import load_weights, prepare_for_inference
 
 AERIAL_METERS_PER_PIXEL = 0.2
 CELL_M = AERIAL_METERS_PER_PIXEL * STRIDE_PX
@@ -54,7 +54,7 @@ class Matcher(nn.Module):
 
     def aerial(self, patches: Tensor) -> Tensor:
         """Patches (B, 3, S, S) in [0, 1] at 0.2 m per pixel → unit descriptors (B, 32, S/4, S/4)."""
-        trunk = self.aerial_body(_channels_last(normalize_image(patches)))
+        trunk = self.aerial_body(normalize_image(patches).contiguous(memory_format=torch.channels_last))
         return F.normalize(self.aerial_head(trunk).float(), dim=1)
 
     @property
@@ -68,20 +68,9 @@ class Matcher(nn.Module):
         return self.log_match_sharpness.exp().clamp(max=40.0)
 
 
-def stack_ground_input(views: Tensor, elevation: Tensor, flat_inverse_depth: Tensor) -> Tensor:
-    """The five input channels every ground network shares, (B, 5, H, W)."""
-    rays = torch.stack([elevation * 2.0, flat_inverse_depth.clamp(max=0.5) * 4.0], 1)
-    return _channels_last(torch.cat([normalize_image(views), rays], 1))
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last)
-
-
 def load_matcher(path: Path, device: str = "cpu") -> tuple[Matcher, dict[str, object]]:
     """The matcher and its metadata (calibration included), ready for inference. Raises ModelError."""
     weights = load_weights(path)
     matcher = Matcher()
-    load_into(matcher, weights)
-    matcher.requires_grad_(False).to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    prepare_for_inference(matcher, weights, device)
     return matcher, weights.metadata

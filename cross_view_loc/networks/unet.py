@@ -66,3 +66,12 @@ def _resize_like(x: Tensor, reference: Tensor) -> Tensor:
 def normalize_image(image: Tensor) -> Tensor:
     """RGB in [0, 1], any shape → roughly zero mean and unit deviation, the range every network here was trained on."""
     return (image - 0.4) / 0.25
+
+
+def stack_ground_input(views: Tensor, elevation: Tensor, flat_inverse_depth: Tensor) -> Tensor:
+    """The five input channels that every ground network shares, (B, 5, H, W).
+
+    Views (B, 3, H, W) in [0, 1]; sine of each pixel's ray elevation and flat-ground inverse depth (1/m), (B, H, W).
+    """
+    rays = torch.stack([elevation * 2.0, flat_inverse_depth.clamp(max=0.5) * 4.0], 1)
+    return torch.cat([normalize_image(views), rays], 1).contiguous(memory_format=torch.channels_last)

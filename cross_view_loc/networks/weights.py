@@ -62,3 +62,9 @@ def load_into(module: torch.nn.Module, weights: Weights) -> None:
         raise ModelError(
             f"{weights.path} does not fit this version's network ({str(error).splitlines()[0]})"
         ) from error
+
+
+def prepare_for_inference(module: torch.nn.Module, weights: Weights, device: str) -> None:
+    """Load strictly, then move to the device in the layout the convolutions like, without gradients."""
+    load_into(module, weights)
+    module.requires_grad_(False).to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]

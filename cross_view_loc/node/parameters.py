@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ from rclpy.node import Node
 
 from cross_view_loc.errors import InputError
 from cross_view_loc.parameter import Parameter
-from cross_view_loc.settings import OTHERS_PARAMETERS, PARAMETERS, Settings
+from cross_view_loc.settings import PARAMETERS, Settings, belongs_to_ros, hint_for
 
 
 def descriptor_of(parameter: Parameter) -> ParameterDescriptor:
@@ -65,15 +64,12 @@ def declare(node: Node) -> Settings:
 
 def unknown_parameters(given: Iterable[str]) -> list[str]:
     """One sentence for each given name that the table does not know, with the nearest name it knows."""
-    names = [parameter.name for parameter in PARAMETERS]
-    sentences = []
-    for name in given:
-        if name in names or name.split(".")[0] in OTHERS_PARAMETERS:
-            continue
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]}?" if near else "config/localizer.yaml holds all of this node's"
-        sentences.append(f"parameter '{name}' is not one of this node's and has no effect; {hint}")
-    return sentences
+    known = {parameter.name for parameter in PARAMETERS}
+    return [
+        f"parameter '{name}' is not one of this node's and has no effect; {hint_for(name)}"
+        for name in given
+        if name not in known and not belongs_to_ros(name)
+    ]
 
 
 def follow_changes(node: Node, settings: Callable[[], Settings], apply: Callable[[Settings], None]) -> None:

@@ -22,7 +22,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from tf2_msgs.msg import TFMessage
 
 from cross_view_loc.bags.reader import IMAGE_TYPES, TF_TYPES, Bag
-from cross_view_loc.geometry.transforms import Matrix, from_quaternion, transform, yaw_of
+from cross_view_loc.geometry.transforms import Matrix, from_quaternion, yaw_of
+from cross_view_loc.inputs.poses import transform_of
 from cross_view_loc.inputs.stamps import stamp_ns
 
 
@@ -152,9 +153,7 @@ class Playback:
     def _on_tf(self, message: TFMessage) -> None:
         for stamped in message.transforms:
             if (stamped.header.frame_id, stamped.child_frame_id) == self._frames:
-                q, p = stamped.transform.rotation, stamped.transform.translation
-                T_map_odom = transform(from_quaternion(q.x, q.y, q.z, q.w), (p.x, p.y, p.z))
-                self.received.map_to_odom.append((stamp_ns(stamped), T_map_odom))
+                self.received.map_to_odom.append((stamp_ns(stamped), transform_of(stamped.transform)))
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
