@@ -20,12 +20,11 @@ import pytest
 pytest.importorskip("rclpy", reason="rclpy is not installed: the node's tests need ROS or `pip install .[ros]`")
 pytest.importorskip("tf2_msgs.msg", reason="tf2_msgs is not installed: see resource/tf2_msgs")
 
-import domain_coordinator
 import ros_helpers as ros
 from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import ParameterType, ParameterValue
 from rcl_interfaces.srv import DescribeParameters, SetParameters
-from ros_helpers import SECOND, Station, node_process, stamps, vehicle_settings
+from ros_helpers import SECOND, Station, node_process, private_domain, stamps, vehicle_settings
 from sensor_msgs.msg import CompressedImage
 
 from cross_view_loc.settings import PARAMETERS, parameter_named
@@ -45,7 +44,7 @@ def running_compressed(tmp_path_factory) -> Iterator[Station]:
 
 def _running(folder: Path, transport: str) -> Iterator[Station]:
     settings = vehicle_settings(image_transport=transport)
-    with domain_coordinator.domain_id() as domain, node_process(folder, settings, domain):
+    with private_domain() as domain, node_process(folder, settings, domain):
         station = Station(domain, compressed=transport == "compressed")
         try:
             assert station.drive_until(lambda: station.transforms), (folder / "log").read_text()
@@ -229,7 +228,7 @@ def test_debug_picture_comes_while_somebody_looks(running: Station) -> None:
 def test_base_link_gets_no_second_parent(tmp_path: Path) -> None:
     """The vehicle publishes odom -> base_link, so map -> base_link must not come; the poses still do."""
     settings = vehicle_settings(tf_mode="map_to_base")
-    with domain_coordinator.domain_id() as domain, node_process(tmp_path, settings, domain):
+    with private_domain() as domain, node_process(tmp_path, settings, domain):
         station = Station(domain)
         try:
             assert station.drive_until(lambda: estimates(station) and "already has" in estimates(station).message)
@@ -242,7 +241,7 @@ def test_base_link_gets_no_second_parent(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_the_node_with_status_0(number: signal.Signals, tmp_path: Path) -> None:
     with (
-        domain_coordinator.domain_id() as domain,
+        private_domain() as domain,
         node_process(tmp_path, vehicle_settings(), domain) as process,
     ):
         station = Station(domain)
@@ -258,7 +257,7 @@ def test_signals_end_the_node_with_status_0(number: signal.Signals, tmp_path: Pa
 def test_first_fix_becomes_the_origin_and_missing_transform_is_named(tmp_path: Path) -> None:
     settings = vehicle_settings(map_origin=[], map_path=str(tmp_path / "map.mbtiles"), camera_frame="nowhere")
     ros.write_tiny_map(Path(settings.map_path))
-    with domain_coordinator.domain_id() as domain, node_process(tmp_path, settings, domain):
+    with private_domain() as domain, node_process(tmp_path, settings, domain):
         station = Station(domain)
         try:
             bad = station.vehicle.fix_message(station.vehicle.stamp_ns)
@@ -292,7 +291,7 @@ def test_first_fix_becomes_the_origin_and_missing_transform_is_named(tmp_path: P
     ],
 )
 def test_what_is_wrong_at_start_is_one_sentence_and_a_status(arguments: list[str], text: str) -> None:
-    with domain_coordinator.domain_id() as domain:
+    with private_domain() as domain:
         ended = subprocess.run(
             [sys.executable, "-m", "cross_view_loc.node.main", "--ros-args", *arguments],
             env=ros.environment(domain),

@@ -19,9 +19,8 @@ pytest.importorskip("rclpy", reason="rclpy is not installed: the node's tests ne
 pytest.importorskip("tf2_msgs.msg", reason="tf2_msgs is not installed: see resource/tf2_msgs")
 pytest.importorskip("warp", reason="warp is not installed: the simulated drive needs `pip install .[sim]`")
 
-import domain_coordinator
 import torch
-from ros_helpers import node_process
+from ros_helpers import node_process, private_domain
 
 from cross_view_loc.aerial.map import AerialMap
 from cross_view_loc.aerial.sources import open_source
@@ -73,7 +72,7 @@ def answer(drive: Path, tmp_path_factory: pytest.TempPathFactory) -> Answer:
         max_position_std_m=100.0,
         weights_dir=os.environ.get("CROSS_VIEW_LOC_WEIGHTS", ""),
     )
-    with Bag(drive / "bag") as bag, domain_coordinator.domain_id() as domain, pytest.MonkeyPatch.context() as patch:
+    with Bag(drive / "bag") as bag, private_domain() as domain, pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROS_DOMAIN_ID", str(domain))
         patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
         from cross_view_loc.node.playback import Playback

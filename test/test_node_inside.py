@@ -15,10 +15,9 @@ import pytest
 pytest.importorskip("rclpy", reason="rclpy is not installed: the node's tests need ROS or `pip install .[ros]`")
 pytest.importorskip("tf2_msgs.msg", reason="tf2_msgs is not installed: see resource/tf2_msgs")
 
-import domain_coordinator
 import rclpy
 from rclpy.parameter import Parameter
-from ros_helpers import ORIGIN, SECOND, ConstantOffset, Vehicle, vehicle_settings, write_tiny_map
+from ros_helpers import ORIGIN, SECOND, ConstantOffset, Vehicle, private_domain, vehicle_settings, write_tiny_map
 from tf2_msgs.msg import TFMessage
 
 from cross_view_loc.errors import InputError, ModelError, NoImageryError
@@ -82,7 +81,7 @@ class Inside:
 @pytest.fixture
 def make() -> Iterator:
     made: list[Inside] = []
-    with domain_coordinator.domain_id() as domain:
+    with private_domain() as domain:
 
         def make_one(localizer: start.Locates | None = None, **changes) -> Inside:
             values = dict(imu_topic="", odometry_topic="", prior_wait_s=0.0) | changes
@@ -180,7 +179,7 @@ def test_shutdown_during_an_estimate_is_no_internal_error(make) -> None:
 
 def test_first_fix_of_infinite_altitude_is_an_origin_too(tmp_path: Path) -> None:
     write_tiny_map(tmp_path / "map.mbtiles")
-    with domain_coordinator.domain_id() as domain:
+    with private_domain() as domain:
         inside = Inside(domain, vehicle_settings(map_origin=[], map_path=str(tmp_path / "map.mbtiles")))
         try:
             fix = inside.vehicle.fix_message(START)

@@ -85,8 +85,9 @@ class Playback:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._executor.shutdown(timeout_sec=1.0)
-        rclpy.try_shutdown(context=self._context)
         self._spinner.join(timeout=2.0)
+        self._node.destroy_node()  # else its publishers stay in the graph until it is garbage-collected
+        rclpy.try_shutdown(context=self._context)
 
     def listeners(self, topic: str) -> int:
         """How many subscriptions the topic has."""
