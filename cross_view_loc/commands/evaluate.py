@@ -6,23 +6,37 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from cross_view_loc.commands.train import parse_seeds
 from cross_view_loc.errors import InputError
 
+if TYPE_CHECKING:
+    from cross_view_loc.evaluation.town_rows import RowResult
+
 EXAMPLES = """examples:
   cross_view_loc evaluate town --seeds 9000-9003 --json
   cross_view_loc evaluate town --seeds 9000 --depth flat --frames 20
   cross_view_loc evaluate town --protocol heading_unknown --depth learned --estimator matches
+  cross_view_loc evaluate town --protocol offset --protocol panorama --depth true --depth learned --cache renders
+  cross_view_loc evaluate town --seeds 9000-9019 --frames 50 --by-scene --out evaluation
 protocols:
   offset           prior uniform in ±20 m along each axis, heading within ±10°
   heading_unknown  prior uniform within 20 m, any heading
   gnss             prior with σ 3 m, heading with σ 5°
+  panorama         as offset, with one 360° camera whatever --cameras says
+Options that may be repeated are combined; a town is rendered once and measured under every combination.
+--out writes results.json, table.txt, risk_coverage.png, calibration.png and gallery/<row>/01.jpg …, the worst frames.
 """
+PROTOCOL_CHOICES = ("offset", "heading_unknown", "gnss", "panorama")
 DEPTHS = ("learned", "flat", "true")
+ESTIMATORS = ("consensus", "matches")
+GAP_CHOICES = ("mild",)
+REGION_CHOICES = ("town",)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -31,70 +45,119 @@ def configure(parser: argparse.ArgumentParser) -> None:
     town = benches.add_parser("town", help="unseen procedural towns, exact truth")
     town.add_argument("--seeds", type=parse_seeds, default=[9000, 9001, 9002, 9003], metavar="A-B")
     town.add_argument("--frames", type=int, default=40, help="frames a town")
-    town.add_argument("--protocol", choices=("offset", "heading_unknown", "gnss"), default="offset")
+    town.add_argument("--protocol", action="append", choices=PROTOCOL_CHOICES, help="repeatable; default offset")
     town.add_argument("--cameras", choices=("front", "surround", "panorama"), default="front")
-    town.add_argument("--gap", choices=("mild",), default="mild", help="between the map's look and the camera's")
+    town.add_argument(
+        "--gap", action="append", choices=GAP_CHOICES, help="between map and camera; repeatable; default mild"
+    )
+    town.add_argument("--region", action="append", choices=REGION_CHOICES, help="repeatable; default town")
     town.add_argument("--window", type=int, choices=(1,), default=1, help="frames per estimate")
-    town.add_argument("--depth", action="append", choices=DEPTHS, help="may be repeated; default learned and flat")
-    town.add_argument("--estimator", action="append", choices=("consensus", "matches"), help="default consensus")
-    town.add_argument("--model", default="", help="folder of weights; default those that ship")
+    town.add_argument("--depth", action="append", choices=DEPTHS, help="repeatable; default learned and flat")
+    town.add_argument("--estimator", action="append", choices=ESTIMATORS, help="repeatable; default consensus")
+    town.add_argument("--model", action="append", help="folder of weights, repeatable; default those that ship")
+    town.add_argument("--by-scene", action="store_true", help="add rows for junctions, streets and bends")
     town.add_argument("--device", default="auto")
     town.add_argument("--map-std", type=float, default=0.3, help="metres added to every covariance for the map")
+    town.add_argument("--town-size", type=float, default=400.0, help="side in metres (%(default)s)")
+    town.add_argument("--cache", type=Path, metavar="DIR", help="keep rendered towns there and use them again")
+    town.add_argument("--out", type=Path, metavar="DIR", help="write figures, plots and the failure gallery there")
+    town.add_argument("--worst", type=int, default=10, help="pictures a row in the gallery (%(default)s)")
     town.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Render the bench once, then measure every setting on it."""
-    from cross_view_loc.evaluation.metrics import FrameError, summarize
-    from cross_view_loc.evaluation.town import TrueDepth, evaluate_bench, make_bench
-    from cross_view_loc.localizer import Localizer, LocalizerSettings
+    """Render each bench once, then measure every setting on it."""
+    _check(options)
+    from cross_view_loc.evaluation.town_rows import combine, measure
+    from cross_view_loc.localizer import LocalizerSettings
 
-    depths, estimators = options.depth or ["learned", "flat"], options.estimator or ["consensus"]
-    if options.frames < 1:
-        raise InputError(f"--frames is {options.frames}; give at least 1")
-    if "true" in depths and options.cameras == "panorama":
-        raise InputError("--depth true needs pinhole cameras; use --cameras front or surround")
-    errors: dict[tuple[str, str], list[FrameError]] = {(d, e): [] for d in depths for e in estimators}
-    total = len(options.seeds) * len(errors) * options.frames
+    settings = combine(
+        options.protocol or ["offset"],
+        options.gap or ["mild"],
+        options.region or ["town"],
+        options.depth or ["learned", "flat"],
+        options.estimator or ["consensus"],
+        options.cameras,
+        options.model or [""],
+    )
+    base = LocalizerSettings(device=options.device, map_std_m=options.map_std, threads=os.cpu_count() or 1)
+    total = len(options.seeds) * len(settings) * options.frames
     with tqdm(total=total, unit="frame", file=sys.stderr, disable=None) as progress:
-        for seed in options.seeds:
-            progress.set_description(f"town {seed}")
-            bench = make_bench(seed, options.frames, options.protocol, options.cameras)
-            for depth, estimator in errors:
-                settings = LocalizerSettings(
-                    depth="learned" if depth == "true" else depth,
-                    estimator=estimator,
-                    weights_dir=options.model,
-                    device=options.device,
-                    map_std_m=options.map_std,
-                    threads=os.cpu_count() or 1,
-                )
-                localizer = Localizer(bench.orthophoto, settings, TrueDepth() if depth == "true" else None)
-                for error in evaluate_bench(bench, localizer):
-                    errors[depth, estimator].append(error)
-                    progress.update()
-    model = Path(options.model).name if options.model else "town"
-    rows = [
-        summarize(
-            found,
-            protocol=options.protocol,
-            depth=depth,
-            estimator=estimator,
-            cameras=options.cameras,
-            gap=options.gap,
-            window=options.window,
-            model=model,
-            seeds=[min(options.seeds), max(options.seeds)],
+
+        def advance(drive: str) -> None:
+            progress.set_description(drive, refresh=False)
+            progress.update()
+
+        results = measure(
+            settings,
+            options.seeds,
+            options.frames,
+            base,
+            town_size_m=options.town_size,
+            cache=options.cache,
+            worst=options.worst if options.out else 0,
+            on_render=lambda drive: progress.set_description(f"rendering {drive}"),
+            on_frame=advance,
         )
-        for (depth, estimator), found in errors.items()
-    ]
+    seeds = [min(options.seeds), max(options.seeds)]
+    rows = [result.row(seeds=seeds) for result in results]
+    if options.by_scene:
+        rows += [row for result in results for row in result.scene_rows(seeds=seeds)]
+    if options.out:
+        write_folder(options.out, rows, results)
     print(json.dumps({"results": rows}) if options.json else table(rows))
     return 0
 
 
-COLUMNS = (
+def _check(options: argparse.Namespace) -> None:
+    """InputError for what argparse cannot see, before anything is rendered."""
+    if options.frames < 1:
+        raise InputError(f"--frames is {options.frames}; give at least 1")
+    if options.worst < 0:
+        raise InputError(f"--worst is {options.worst}; give 0 for no gallery, or more")
+    for name, folder in (("--out", options.out), ("--cache", options.cache)):
+        if folder is not None and folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder} is a file; choose a folder for {name}")
+    if options.out is not None and options.out.is_dir() and any(options.out.iterdir()):
+        raise InputError(f"{options.out} is not empty and results would mix; choose another folder for --out")
+
+
+def write_folder(out: Path, rows: list[dict[str, object]], results: Sequence[RowResult]) -> None:
+    """results.json, table.txt, the two plots and a gallery for each row that kept frames."""
+    from cross_view_loc.evaluation.gallery import draw_gallery
+    from cross_view_loc.evaluation.plots import draw_calibration, draw_risk_coverage
+
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "results.json").write_text(json.dumps({"results": rows}, indent=1) + "\n", encoding="utf-8")
+    (out / "table.txt").write_text(table(rows) + "\n", encoding="utf-8")
+    names = _short_names(results)
+    curves = [(name, result.errors) for name, result in zip(names, results, strict=True)]
+    draw_risk_coverage(out / "risk_coverage.png", curves)
+    draw_calibration(out / "calibration.png", curves)
+    for result in results:
+        if result.worst.cases:
+            draw_gallery(out / "gallery" / result.setting.slug, result.worst.cases)
+
+
+def _short_names(results: Sequence[RowResult]) -> list[str]:
+    """What tells the rows apart, for legends."""
+    rows = [result.row() for result in results]
+    keys = [key for key, _, _ in SETTING_COLUMNS if len({str(row[key]) for row in rows}) > 1] or ["depth"]
+    return [", ".join(str(row[key]) for key in keys) for row in rows]
+
+
+SETTING_COLUMNS = (
+    ("protocol", "protocol", ""),
+    ("gap", "gap", ""),
+    ("region", "region", ""),
+    ("place", "place", ""),
+    ("cameras", "cameras", ""),
+    ("model", "model", ""),
     ("depth", "depth", ""),
     ("estimator", "estimator", ""),
+)
+ALWAYS_SHOWN = ("depth", "estimator")
+COLUMNS = (
     ("frames", "frames", "d"),
     ("accepted", "accepted", ".0%"),
     ("position_median_m", "median m", ".2f"),
@@ -104,17 +167,29 @@ COLUMNS = (
     ("heading_median_deg", "heading °", ".2f"),
     ("recall_1m", "≤1 m", ".0%"),
     ("recall_2m", "≤2 m", ".0%"),
+    ("recall_2m_5deg", "≤2 m, 5°", ".0%"),
     ("accepted_position_p95_m", "acc. p95", ".2f"),
-    ("accepted_beyond_3m", "acc. >3 m", ".1%"),
+    ("accepted_beyond_5m", "acc. >5 m", ".1%"),
+    ("coverage_50", "in 50 %", ".0%"),
     ("coverage_95", "in 95 %", ".0%"),
+    ("coverage_99", "in 99 %", ".0%"),
+    ("nees_per_dof", "NEES/3", ".2f"),
+    ("risk_coverage_area", "AURC", ".3f"),
+    ("confidence_ece", "ECE", ".3f"),
     ("prior_position_median_m", "prior m", ".1f"),
     ("frame_seconds_p50", "s/frame", ".2f"),
+    ("frame_seconds_p95", "p95", ".2f"),
 )
 
 
 def table(rows: list[dict[str, object]]) -> str:
-    """The rows as an aligned text table; a figure without data is a dash."""
-    cells = [[title for _, title, _ in COLUMNS]]
-    cells += [["–" if row[key] is None else format(row[key], style) for key, _, style in COLUMNS] for row in rows]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(COLUMNS))]
+    """The rows as an aligned text table; settings that never differ are left out, a figure without data is a dash."""
+    varied = [
+        column for column in SETTING_COLUMNS
+        if column[0] in ALWAYS_SHOWN or len({str(row[column[0]]) for row in rows}) > 1
+    ]  # fmt: skip
+    columns = (*varied, *COLUMNS)
+    cells = [[title for _, title, _ in columns]]
+    cells += [["–" if row[key] is None else format(row[key], style) for key, _, style in columns] for row in rows]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(columns))]
     return "\n".join("  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)) for line in cells)

@@ -71,11 +71,11 @@ def draw_demo(
 def draw_matches(figure: Any, image_axes: Axes, patch_axes: Axes, match: MatchView, lines: int = 40) -> None:
     """The camera image over the patch; matched points in both, coloured by probability, the best joined by lines."""
     height, width = match.frame.image.shape[:2]
-    _show_image(image_axes, match.frame.image, (0, width, height, 0))
-    _show_patch(patch_axes, match.patch, by_pixel=True)
+    show_image(image_axes, match.frame.image, (0, width, height, 0))
+    show_patch(patch_axes, match.patch, by_pixel=True)
     matches = sorted(match.estimate.matches, key=lambda each: each.probability)
-    image_axes.set_title(f"camera image, {len(matches)} best matches", **_title())
-    patch_axes.set_title("aerial image, heading up", **_title())
+    image_axes.set_title(f"camera image, {len(matches)} best matches", **title_style())
+    patch_axes.set_title("aerial image, heading up", **title_style())
     if matches:
         pixels = np.array([each.pixel for each in matches])
         places = match.patch.map_to_pixel(np.array([each.point_map for each in matches]))
@@ -114,15 +114,15 @@ def save_jpeg(figure: Figure, path: Path, most_bytes: int = 400_000) -> None:
 
 
 def _draw_overview(axes: Axes, aerial: Patch, truth: Track, gnss: Track, ours: Track) -> None:
-    _show_patch(axes, aerial)
+    show_patch(axes, aerial)
     axes.plot(*truth.positions_m.T, color="black", lw=4.0)
     axes.plot(*truth.positions_m.T, color=TRUTH, lw=2.2, label="truth")
     axes.plot(*gnss.positions_m.T, color=GNSS, lw=1.3, label="GNSS alone")
     axes.scatter(ours.positions_m[:, 0], ours.positions_m[:, 1], color=OURS, s=11, zorder=4, label="cross_view_loc")
-    _draw_ellipses(axes, ours)
+    draw_ellipses(axes, ours)
     legend = axes.legend(loc="lower left", facecolor=BACKGROUND, edgecolor=FAINT, labelcolor=TEXT, framealpha=0.85)
     legend.set_zorder(6)
-    _draw_scale_bar(axes, aerial)
+    draw_scale_bar(axes, aerial)
 
 
 def _draw_close_up(axes: Axes, aerial: Patch, truth: Track, gnss: Track, ours: Track, side_m: float = 36.0) -> None:
@@ -133,15 +133,15 @@ def _draw_close_up(axes: Axes, aerial: Patch, truth: Track, gnss: Track, ours: T
     errors = gnss.errors_m if gnss.errors_m is not None else np.zeros(len(gnss.positions_m))
     moment_s = gnss.times_s[np.argsort(errors)[int(0.75 * (len(errors) - 1))]]
     center = ours.positions_m[np.argmin(np.abs(ours.times_s - moment_s))]
-    _show_patch(axes, aerial)
+    show_patch(axes, aerial)
     axes.plot(*truth.positions_m.T, color="black", lw=4.5)
     axes.plot(*truth.positions_m.T, color=TRUTH, lw=2.5)
     axes.plot(*gnss.positions_m.T, color=GNSS, lw=1.2, marker="o", markersize=3)
     axes.scatter(ours.positions_m[:, 0], ours.positions_m[:, 1], color=OURS, s=12, zorder=4)
-    _draw_ellipses(axes, ours, at_most=100_000)
+    draw_ellipses(axes, ours, at_most=100_000)
     axes.set_xlim(center[0] - side_m / 2, center[0] + side_m / 2)
     axes.set_ylim(center[1] - side_m / 2, center[1] + side_m / 2)
-    axes.set_title(f"close-up, {side_m:.0f} m across, 95 % ellipses", **_title())
+    axes.set_title(f"close-up, {side_m:.0f} m across, 95 % ellipses", **title_style())
 
 
 def _draw_errors(axes: Axes, gnss: Track, ours: Track) -> None:
@@ -156,10 +156,11 @@ def _draw_errors(axes: Axes, gnss: Track, ours: Track) -> None:
     axes.tick_params(colors=FAINT, labelsize=9)
     for spine in axes.spines.values():
         spine.set_color(FAINT)
-    axes.set_title("position error in metres over seconds", **_title())
+    axes.set_title("position error in metres over seconds", **title_style())
 
 
-def _draw_ellipses(axes: Axes, track: Track, at_most: int = 60) -> None:
+def draw_ellipses(axes: Axes, track: Track, at_most: int = 60) -> None:
+    """The 95 % ellipses of about `at_most` evenly chosen positions of a track; nothing without covariances."""
     if track.covariances is None:
         return
     step = max(1, len(track.positions_m) // at_most)
@@ -170,7 +171,8 @@ def _draw_ellipses(axes: Axes, track: Track, at_most: int = 60) -> None:
         axes.add_patch(Ellipse(tuple(center), width, height, angle=angle_deg, fill=False, ec=OURS, lw=1.0, alpha=0.9))
 
 
-def _draw_scale_bar(axes: Axes, aerial: Patch) -> None:
+def draw_scale_bar(axes: Axes, aerial: Patch) -> None:
+    """A bar of a round length in the lower right corner of a north-up patch."""
     length_m = next(length for length in (100.0, 50.0, 20.0, 10.0, 5.0) if length < aerial.size_m / 3 or length == 5.0)
     x = aerial.center_east_m + 0.46 * aerial.size_m
     y = aerial.center_north_m - 0.46 * aerial.size_m
@@ -178,21 +180,23 @@ def _draw_scale_bar(axes: Axes, aerial: Patch) -> None:
     axes.text(x - length_m / 2, y, f"{length_m:.0f} m\n", color=TRUTH, ha="center", va="center", fontsize=10)
 
 
-def _show_patch(axes: Axes, patch: Patch, by_pixel: bool = False) -> None:
+def show_patch(axes: Axes, patch: Patch, by_pixel: bool = False) -> None:
     """A patch in its own pixels, or a north-up patch in map metres."""
     extent: tuple[float, ...] = (0, patch.size_px, patch.size_px, 0)
     if not by_pixel:
         half, east, north = patch.size_m / 2, patch.center_east_m, patch.center_north_m
         extent = (east - half, east + half, north - half, north + half)
-    _show_image(axes, patch.image, extent)
+    show_image(axes, patch.image, extent)
 
 
-def _show_image(axes: Axes, image: NDArray[np.uint8], extent: Sequence[float]) -> None:
+def show_image(axes: Axes, image: NDArray[np.uint8], extent: Sequence[float]) -> None:
+    """An image without axes; extent is left, right, bottom, top in data units."""
     axes.imshow(image, extent=tuple(extent))  # type: ignore[arg-type]
     axes.set_xlim(extent[0], extent[1])
     axes.set_ylim(extent[2], extent[3])
     axes.set_axis_off()
 
 
-def _title() -> dict[str, Any]:
+def title_style() -> dict[str, Any]:
+    """How the titles of all pictures are set."""
     return {"color": FAINT, "fontsize": 10, "loc": "left", "pad": 4}

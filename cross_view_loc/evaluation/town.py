@@ -6,16 +6,17 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cross_view_loc.aerial.image_file import ImageMap
+from cross_view_loc.errors import InputError
 from cross_view_loc.evaluation.metrics import FrameError, Truth, frame_error
-from cross_view_loc.geometry.cameras import Camera, EquirectangularCamera, PinholeCamera
-from cross_view_loc.geometry.lifting import ViewGeometry
+from cross_view_loc.evaluation.oracle import TrueDepth
+from cross_view_loc.evaluation.renders import ORTHO_METERS_PER_PIXEL, DriveSetting, RenderedDrive, rendered_drive
 from cross_view_loc.geometry.transforms import level_rotation, yaw_of
-from cross_view_loc.geometry.views import View
 from cross_view_loc.localizer import Localizer
 from cross_view_loc.types import Estimate, Frame, Prior
 
@@ -23,9 +24,9 @@ PROTOCOLS = {
     "offset": "prior uniform in ±20 m along each axis, heading within ±10°",
     "heading_unknown": "prior uniform within 20 m, heading unknown",
     "gnss": "prior with σ 3 m along each axis, heading with σ 5° (searched: ±20 m, ±15°)",
+    "panorama": "a 360° camera instead of the others, prior as for offset",
 }
 RADIUS_M = 20.0
-ORTHO_METERS_PER_PIXEL = 0.2
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class TownFrame:
     """Rendered depth of each image, for the oracle."""
     prior: Prior
     truth: Truth
+    place: str = "street"
+    """Kind of place: junction, street or bend."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class TownBench:
     seed: int
     orthophoto: ImageMap
     frames: tuple[TownFrame, ...]
+    gap: str = "mild"
+    region: str = "town"
 
 
 def make_bench(
@@ -56,46 +61,47 @@ def make_bench(
     cameras: str = "front",
     device: str = "cpu",
     town_size_m: float = 400.0,
+    gap: str = "mild",
+    region: str = "town",
+    cache: Path | None = None,
 ) -> TownBench:
-    """Render a town's orthophoto and `frames` evenly spaced moments of a 90 s drive. Same arguments, same bench."""
-    from cross_view_loc.simulation.appearance import Appearance
-    from cross_view_loc.simulation.renderer import Renderer
-    from cross_view_loc.simulation.rig import make_rig
-    from cross_view_loc.simulation.sensors import attitude_error
-    from cross_view_loc.simulation.town import Town
+    """Render a town's orthophoto and `frames` evenly spaced moments of a 90 s drive. Same arguments, same bench.
 
+    `cache`: a folder that keeps what was rendered. Raises InputError for an unknown protocol.
+    """
+    cameras = cameras_of(protocol, cameras)
+    setting = DriveSetting(seed, frames, cameras, gap, region, town_size_m)
+    return with_priors(rendered_drive(setting, device, cache), protocol)
+
+
+def cameras_of(protocol: str, cameras: str) -> str:
+    """The rig a protocol uses: `cameras`, but a panorama where the protocol says so."""
+    return "panorama" if protocol == "panorama" else cameras
+
+
+def with_priors(drive: RenderedDrive, protocol: str = "offset") -> TownBench:
+    """A rendered drive with the priors of a protocol and the IMU's error of attitude. Raises InputError for others."""
+    from cross_view_loc.simulation.sensors import attitude_error
+
+    if protocol not in PROTOCOLS:
+        raise InputError(f"there is no protocol '{protocol}'; choose {', '.join(PROTOCOLS)}")
+    seed = drive.setting.seed
     rng = np.random.default_rng([seed, 5])
-    town = Town(seed, size_m=town_size_m)
-    drive = town.drive(seed=seed, duration_s=90.0)
-    side_px = round((town_size_m + 20.0) / ORTHO_METERS_PER_PIXEL)
-    above = Renderer(town, Appearance.aerial(seed), device)
-    ortho = above.render([above.ortho(0.0, 0.0, side_px, side_px, ORTHO_METERS_PER_PIXEL, lean=(0.03, 0.02))])[0][0]
-    renderer = Renderer(town, Appearance.ground(seed), device, keep_clear=drive.corridor())
-    rig = make_rig(cameras)
     moments = []
-    for t_s in np.linspace(0.5, drive.duration_s - 0.5, frames):
-        T_map_base = drive.T_map_base(float(t_s))
+    for index, T_map_base in enumerate(drive.T_map_base):
+        stamp_ns = int(drive.stamps_ns[index])
         R_level_base = level_rotation(T_map_base[:3, :3]) @ attitude_error(rng)
-        shots, depths = [], []
-        for mounted in rig.cameras:
-            T_map_camera = T_map_base @ mounted.T_base_camera
-            camera: Camera
-            if mounted.focal_px is None:
-                camera = EquirectangularCamera(mounted.width, mounted.height)
-                shot = renderer.panorama(T_map_camera, mounted.width, mounted.height)
-            else:
-                f, w, h = mounted.focal_px, mounted.width, mounted.height
-                camera = PinholeCamera(w, h, f, f, w / 2, h / 2)
-                shot = renderer.pinhole(T_map_camera, w, h, f, drive.velocity_map(float(t_s)))
-            images, depth = renderer.render([shot])
-            stamp_ns = round(t_s * 1e9)
-            shots.append(Frame(images[0], camera, stamp_ns, mounted.T_base_camera, R_level_base, name=mounted.name))
-            depths.append(depth[0])
-        truth = Truth(float(T_map_base[0, 3]), float(T_map_base[1, 3]), yaw_of(T_map_base))
-        moments.append(
-            TownFrame(seed, tuple(shots), tuple(depths), _prior(truth, protocol, shots[0].stamp_ns, rng), truth)
+        frames = tuple(
+            Frame(shots.images[index], shots.camera, stamp_ns, shots.T_base_camera, R_level_base, name=shots.name)
+            for shots in drive.shots
         )
-    return TownBench(seed, ImageMap(ortho, ORTHO_METERS_PER_PIXEL, name=f"orthophoto of town {seed}"), tuple(moments))
+        truth = Truth(float(T_map_base[0, 3]), float(T_map_base[1, 3]), yaw_of(T_map_base))
+        depth_m = tuple(shots.depth_m[index] for shots in drive.shots)
+        prior = _prior(truth, protocol, stamp_ns, rng)
+        moments.append(TownFrame(seed, frames, depth_m, prior, truth, drive.places[index]))
+    name = f"orthophoto of {drive.setting.region} {seed}"
+    orthophoto = ImageMap(drive.orthophoto, ORTHO_METERS_PER_PIXEL, *drive.map_shift_m, name=name)
+    return TownBench(seed, orthophoto, tuple(moments), drive.setting.gap, drive.setting.region)
 
 
 def _prior(truth: Truth, protocol: str, stamp_ns: int, rng: np.random.Generator) -> Prior:
@@ -124,37 +130,13 @@ def _prior(truth: Truth, protocol: str, stamp_ns: int, rng: np.random.Generator)
     )
 
 
-class TrueDepth:
-    """Rendered depth as a depth source: the oracle that shows what better depth would bring."""
-
-    kind = "metric"
-    log_scale_std = 0.02
-
-    def __init__(self) -> None:
-        self._remaining: list[tuple[Frame, NDArray[np.float32]]] = []
-
-    def set(self, moment: TownFrame) -> None:
-        """The images that the next call of the localizer will ask for."""
-        self._remaining = list(zip(moment.frames, moment.depth_m, strict=True))
-
-    def __call__(
-        self, image: NDArray[np.uint8], view: View, geometry: ViewGeometry, rays: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Nearest rendered depth; only for single-view (pinhole) cameras, asked in order."""
-        frame, depth = self._remaining.pop(0)
-        pixels = view.camera_pixels(rays[..., :2] * view.focal_px + [view.width / 2, view.height / 2], frame.camera)
-        columns = np.clip(np.floor(pixels[..., 0]).astype(int), 0, depth.shape[1] - 1)
-        rows = np.clip(np.floor(pixels[..., 1]).astype(int), 0, depth.shape[0] - 1)
-        return depth[rows, columns].astype(np.float64)
-
-
 def evaluate_bench(
     bench: TownBench, localizer: Localizer, on_frame: Callable[[TownFrame, Estimate, FrameError], None] | None = None
 ) -> Iterator[FrameError]:
     """Errors of a localizer (whose map is the bench's orthophoto) over the bench's frames."""
     for moment in bench.frames:
         if isinstance(localizer.depth, TrueDepth):
-            localizer.depth.set(moment)
+            localizer.depth.set(moment.frames, moment.depth_m)
         started = time.perf_counter()
         estimate = localizer.locate(moment.frames, moment.prior)
         seconds = time.perf_counter() - started
