@@ -13,6 +13,8 @@ import numpy as np
 Colour = tuple[float, float, float]
 
 SEASONS = ("spring", "summer", "autumn", "winter")
+HARD_HOURS = ("night", "low_sun", "wet", "fog", "plain")
+HARD_SHARES = (0.25, 0.25, 0.2, 0.15, 0.15)
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,12 @@ class Appearance:
     cloud: float = 0.25
     """0 clear, above 0.6 overcast."""
     fog_per_m: float = 0.0006
+    sky: float = 1.0
+    """Brightness of sky and haze: 1 by day, a few hundredths at night."""
+    lamp_strength: float = 0.0
+    """Light of the street lamps, 0 when they are off; see `lamps`."""
+    varied_cars: bool = False
+    """Cars of many types instead of the two plain ones."""
 
     grass_tint: Colour = (1.0, 1.0, 1.0)
     leaf_tint: Colour = (1.0, 1.0, 1.0)
@@ -104,6 +112,40 @@ class Appearance:
         others = [season for season in SEASONS if season != _aerial_season(seed)]
         return _draw(seed + 7_919, str(rng.choice(others)), rng)
 
+    @staticmethod
+    def hard_ground(seed: int) -> Appearance:
+        """As `ground`, at an hour that cameras dislike: night, low sun, wet road or fog, and worse electronics."""
+        rng = np.random.default_rng([seed, 4])
+        others = [season for season in SEASONS if season != _aerial_season(seed)]
+        look = _draw(seed + 15_401, str(rng.choice(others)), rng)
+        hour = str(rng.choice(HARD_HOURS, p=HARD_SHARES))
+        wet = hour == "wet" or rng.random() < 0.35
+        look = replace(
+            look,
+            varied_cars=True,
+            wetness=float(rng.uniform(0.6, 1.0)) if wet else look.wetness,
+            fog_per_m=float(10 ** rng.uniform(-2.1, -1.6)) if hour == "fog" else look.fog_per_m,
+            vignette=float(rng.uniform(0.2, 0.7)),
+            shot_noise=float(rng.uniform(0.03, 0.08)),
+            read_noise=float(rng.uniform(0.01, 0.03)),
+            exposure_s=float(rng.uniform(0.008, 0.03)),
+            paint=float(rng.uniform(0.35, 0.9)),
+        )
+        if hour == "night":
+            return _night(look, rng)
+        if hour == "low_sun":
+            elevation_deg, strength = float(rng.uniform(4.0, 14.0)), float(rng.uniform(2.4, 3.4))
+            gain = _exposure(strength, look.ambient, elevation_deg) * float(10 ** rng.uniform(-0.1, 0.25))
+            return replace(
+                look,
+                sun_elevation_deg=elevation_deg,
+                sun_strength=strength,
+                ambient=float(rng.uniform(0.4, 0.7)),
+                cloud=float(rng.uniform(0.0, 0.35)),
+                gain=gain,
+            )
+        return look
+
 
 def _aerial_season(seed: int) -> str:
     return str(np.random.default_rng([seed, 3]).choice(["spring", "summer", "summer", "autumn"]))
@@ -113,6 +155,25 @@ def _exposure(sun_strength: float, ambient: float, elevation_deg: float) -> floa
     """Gain that brings a grey horizontal surface to about the same brightness in any light."""
     light = sun_strength * np.sin(np.radians(elevation_deg)) + ambient
     return float(np.clip(1.45 / light**0.85, 0.45, 1.15))
+
+
+def _night(look: Appearance, rng: np.random.Generator) -> Appearance:
+    """Dark sky, street lamps, long exposure and a sensor at the end of its range."""
+    return replace(
+        look,
+        sun_strength=float(rng.uniform(0.005, 0.02)),
+        sun_elevation_deg=max(look.sun_elevation_deg, 20.0),
+        ambient=float(rng.uniform(0.05, 0.14)),
+        cloud=0.5,
+        sky=float(rng.uniform(0.01, 0.05)),
+        lamp_strength=float(rng.uniform(0.8, 1.6)),
+        fog_per_m=min(look.fog_per_m, 0.004),
+        gain=float(rng.uniform(2.2, 4.0)),
+        saturation=float(rng.uniform(0.35, 0.8)),
+        shot_noise=float(rng.uniform(0.05, 0.11)),
+        read_noise=float(rng.uniform(0.02, 0.05)),
+        exposure_s=float(rng.uniform(0.02, 0.04)),
+    )
 
 
 def _triple(rng: np.random.Generator, low: Colour, high: Colour) -> Colour:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +46,9 @@ class Renderer:
         for module in (kernels_visibility, kernels_shade, kernels_sensor):
             wp.load_module(module, device=self.device)  # before any threads: compiling is not for two at once
         self._scene = Scene(town, appearance, self.device, keep_clear)
+        look = self._scene.look
+        for light in ("zenith", "horizon", "fog_colour"):
+            setattr(look, light, getattr(look, light) * appearance.sky)
         self._sensor = make_sensor(appearance)
         self._gaussian: Any = wp.array(noise.gaussian_table(), dtype=float, device=self.device)
 
@@ -56,15 +60,22 @@ class Renderer:
         focal_px: float,
         velocity: ArrayLike | None = None,
         supersample: int = 1,
+        time_s: float = 0.0,
     ) -> View:
-        """See `views.pinhole_view`; `velocity` (3,) m/s in the map frame blurs with the appearance's exposure time."""
-        return pinhole_view(
+        """See `views.pinhole_view`; `velocity` (3,) m/s in the map frame blurs with the appearance's exposure time.
+
+        `time_s` is the moment at which moving traffic is shown.
+        """
+        view = pinhole_view(
             T_map_camera, width, height, focal_px, velocity, self.appearance.exposure_s, supersample=supersample
         )
+        return replace(view, time_s=time_s)
 
-    def panorama(self, T_map_camera: ArrayLike, width: int, height: int, supersample: int = 1) -> View:
-        """See `views.panorama_view`."""
-        return panorama_view(T_map_camera, width, height, supersample)
+    def panorama(
+        self, T_map_camera: ArrayLike, width: int, height: int, supersample: int = 1, time_s: float = 0.0
+    ) -> View:
+        """See `views.panorama_view`; `time_s` is the moment at which moving traffic is shown."""
+        return replace(panorama_view(T_map_camera, width, height, supersample), time_s=time_s)
 
     def ortho(
         self,

@@ -32,6 +32,8 @@ class View:
     """Row of the whole image at which this band of an ortho view begins."""
     ortho: tuple[float, float, float, float, float] | None = None
     """West edge, north edge, metres per pixel, lean east, lean north."""
+    time_s: float = 0.0
+    """Moment at which moving traffic is shown."""
 
     def band(self, first_row: int, last_row: int) -> View:
         """Rows [first_row, last_row) of an ortho view, so that large maps fit in memory."""

@@ -1,0 +1,109 @@
+"""The pictures a vehicle's camera takes on a drive: rendered, then spoiled as lens, shutter and encoder spoil them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cross_view_loc.geometry.cameras import EquirectangularCamera, PinholeCamera
+from cross_view_loc.simulation.camera_effects import CameraEffects, CameraMotion, Imaging
+
+if TYPE_CHECKING:
+    from cross_view_loc.simulation.renderer import Renderer
+    from cross_view_loc.simulation.views import View
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One picture to take."""
+
+    T_map_camera: Array
+    """(4, 4) pose of the optical frame at `time_s`, the middle of the picture's readout."""
+    width: int
+    height: int
+    focal_px: float | None
+    """None for a panorama, which knows no camera effects."""
+    time_s: float = 0.0
+    """Moment of the drive: where the traffic is."""
+    velocity_map: Array | None = None
+    """(3,) m/s; None for a camera that stands still."""
+    turn_rate_rad_s: float = 0.0
+    """About the map's up axis, counter-clockwise; only the rolling shutter asks for it."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A picture taken."""
+
+    image: NDArray[np.uint8]
+    """(H, W, 3) RGB."""
+    depth_m: NDArray[np.float32]
+    """(H, W) z in the optical frame at the moment each row was read (range for a panorama), 0 = sky."""
+    camera: PinholeCamera | EquirectangularCamera
+    """True calibration, with the lens's distortion."""
+
+
+class DriveRenderer:
+    """Takes pictures with one renderer and one camera's effects; make it with `World.drive_renderer`."""
+
+    def __init__(self, renderer: Renderer, effects: CameraEffects | None) -> None:
+        self.renderer = renderer
+        self.effects = effects
+        self._imagings: dict[tuple[int, int, float], Imaging] = {}
+
+    def camera(self, width: int, height: int, focal_px: float | None) -> PinholeCamera | EquirectangularCamera:
+        """What CameraInfo says of a camera with this size and focal length, pixels."""
+        if focal_px is None:
+            return EquirectangularCamera(width, height)
+        if self.effects is None:
+            return PinholeCamera(width, height, focal_px, focal_px, width / 2, height / 2)
+        return self._imaging(width, height, focal_px).camera
+
+    def shoot(self, shots: Sequence[Shot]) -> list[Photo]:
+        """Take pictures of one size and focal length class; a picture does not depend on the others in the list."""
+        views = [self._view(shot) for shot in shots]
+        by_size: dict[tuple[int, int], list[int]] = {}
+        for index, view in enumerate(views):
+            by_size.setdefault((view.width, view.height), []).append(index)
+        photos: dict[int, Photo] = {}
+        for members in by_size.values():
+            images, depths = self.renderer.render([views[index] for index in members])
+            for index, image, depth in zip(members, images, depths, strict=True):
+                photos[index] = self._developed(shots[index], image, depth)
+        return [photos[index] for index in range(len(shots))]
+
+    def _imaging(self, width: int, height: int, focal_px: float) -> Imaging:
+        key = (width, height, focal_px)
+        if key not in self._imagings:
+            assert self.effects is not None
+            if len(self._imagings) > 8:
+                self._imagings.clear()  # random focal lengths must not fill the memory
+            self._imagings[key] = Imaging(self.effects, *key)
+        return self._imagings[key]
+
+    def _view(self, shot: Shot) -> View:
+        renderer = self.renderer
+        if shot.focal_px is None:
+            return renderer.panorama(shot.T_map_camera, shot.width, shot.height, time_s=shot.time_s)
+        width, height = shot.width, shot.height
+        if self.effects is not None:
+            imaging = self._imaging(width, height, shot.focal_px)
+            width, height = imaging.render_width, imaging.render_height
+        return renderer.pinhole(shot.T_map_camera, width, height, shot.focal_px, shot.velocity_map, time_s=shot.time_s)
+
+    def _developed(self, shot: Shot, image: NDArray[np.uint8], depth: NDArray[np.float32]) -> Photo:
+        camera = self.camera(shot.width, shot.height, shot.focal_px)
+        if self.effects is None or shot.focal_px is None:
+            return Photo(image, depth, camera)
+        velocity = np.zeros(3) if shot.velocity_map is None else np.asarray(shot.velocity_map, dtype=np.float64)
+        R_camera_map = np.asarray(shot.T_map_camera, dtype=np.float64)[:3, :3].T
+        motion = CameraMotion(R_camera_map @ velocity, R_camera_map @ [0.0, 0.0, shot.turn_rate_rad_s])
+        key = int(np.float64(shot.time_s).view(np.uint64) % (1 << 31))
+        image, depth = self._imaging(shot.width, shot.height, shot.focal_px).develop(image, depth, motion, key)
+        return Photo(image, depth, camera)
