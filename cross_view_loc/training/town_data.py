@@ -46,6 +46,16 @@ class TownData:
     orthophotos: NDArray[np.uint8]
     """(K, S, S, 3) north-up, 0.2 m per pixel, centred on the map origin."""
     seed: int
+    """Which town; negative for data that is no town."""
+    seen_cells: NDArray[np.bool_] | None = None
+    """(N, 48, 40) which of the matcher's cells the camera really saw; None: all."""
+    has_depth: bool = True
+    """Whether every view has depth."""
+
+    @property
+    def name(self) -> str:
+        """As errors and weights call it."""
+        return f"town {self.seed}"
 
     @cached_property
     def maps(self) -> list[ImageMap]:

@@ -1,18 +1,15 @@
-"""The training loops: depth network first, then the matcher on the depth it will really be given."""
+"""The training runs: depth network first, then the matcher on the depth it will really be given."""
 
 from __future__ import annotations
 
-import json
-import math
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from cross_view_loc.depth.learned import DepthNetwork
@@ -26,33 +23,20 @@ from cross_view_loc.training.batches import (
     PredictedDepth,
     ViewInputs,
     augment_colour,
-    background,
     collate_depth,
     collate_matcher,
     matcher_sample,
     view_arrays,
 )
+from cross_view_loc.training.checkpoint import checkpoint_path
 from cross_view_loc.training.losses import depth_loss, matcher_losses
+from cross_view_loc.training.optimise import Run, optimise
+from cross_view_loc.training.published_loss import published_losses
+from cross_view_loc.training.settings import LOSSES, TrainingSettings
 from cross_view_loc.training.town_data import TownData, load_town
+from cross_view_loc.training.validation import fixed_samples, validate
 
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """What a training run depends on; stored in the weights it makes."""
-
-    steps: int
-    batch: int
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-2
-    match_loss_weight: float = 0.3
-    flat_share: float = 0.35
-    """Share of batches lifted by flat ground instead of metric depth."""
-    workers: int = 2
-    """Each computes its own batch of a step; one core each beats sharing every operation, also on a busy machine."""
-    seed: int = 0
-    bf16: bool = True
-    log_every: int = 100
-    """Steps between log lines and checkpoints."""
+__all__ = ["TrainingSettings", "load_towns", "train_depth", "train_matcher"]
 
 
 def load_towns(folder: Path) -> list[TownData]:
@@ -69,40 +53,51 @@ def train_depth(
     out: Path,
     log: Callable[[str], None],
     start_from: Path | None = None,
+    run: Run | None = None,
 ) -> DepthNetwork:
-    """Train the depth network and write its weights, with its scale error on the last two towns as metadata."""
+    """Train the depth network and write its weights, with its scale error on the last two towns as metadata.
+
+    `run` says how to record and continue the run. Raises InputError for too little data or data without depth.
+    """
     if len(towns) < 3:
         raise InputError(f"{len(towns)} towns are too few: two are held out to measure on; render at least 3")
+    for town in towns:
+        if not town.has_depth:
+            raise InputError(f"{town.name} has views without a depth file; the depth network learns from depth only")
+    run = run or Run(out, log)
     torch.manual_seed(settings.seed)
     network = DepthNetwork().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if start_from is not None:
         load_into(network, load_weights(start_from))
     training, held_out = towns[:-2], towns[-2:]
+    pick, device_type = _Picker(training), torch.device(settings.device).type
 
     def make(step: int) -> DepthBatch:
         rng = np.random.default_rng([settings.seed, 1, step])
-        picks = [training[int(rng.integers(len(training)))] for _ in range(settings.batch)]
-        batch = collate_depth([(town, int(rng.integers(len(town.images)))) for town in picks])
+        batch = collate_depth([pick(rng) for _ in range(settings.batch)])
         return replace(batch, views=_augmented(batch.views, settings.seed + step))
 
-    def step_loss(batch: DepthBatch) -> tuple[Tensor, dict[str, float]]:
-        with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
-            log_depth = network(*_fields(batch.views))
+    def step_loss(replica: DepthNetwork, batch: DepthBatch) -> tuple[Tensor, dict[str, float]]:
+        with torch.autocast(device_type, torch.bfloat16, enabled=settings.bf16):
+            log_depth = replica(*_fields(batch.views))
         loss = depth_loss(log_depth, batch.depth_m)
         return loss, {"depth": loss.item()}
 
-    started = time.perf_counter()
-    _optimise(network, make, step_loss, settings, log)
-    scale_std, error = depth_errors(network, held_out)
-    log(f"held-out towns: log-scale deviation {scale_std:.3f}, median absolute log error {error:.3f}")
-    metadata = {
-        "settings": asdict(settings),
-        "towns": [town.seed for town in training],
-        "log_scale_std": max(0.03, round(scale_std, 4)),
-        "median_log_error": round(error, 4),
-        "seconds": round(time.perf_counter() - started),
-    }
-    save_weights(out, network.state_dict(), metadata)
+    seconds = optimise(network, make, step_loss, settings, run)
+    network.cpu()
+    if run.processes.is_first:
+        scale_std, error = depth_errors(network, held_out)
+        log(f"held-out towns: log-scale deviation {scale_std:.3f}, median absolute log error {error:.3f}")
+        metadata = {
+            "settings": asdict(settings),
+            **_provenance(training),
+            "log_scale_std": max(0.03, round(scale_std, 4)),
+            "median_log_error": round(error, 4),
+            "seconds": round(seconds),
+        }
+        save_weights(out, network.state_dict(), metadata)
+        checkpoint_path(out).unlink(missing_ok=True)
+    run.processes.wait()
     return network
 
 
@@ -113,90 +108,105 @@ def train_matcher(
     out: Path,
     log: Callable[[str], None],
     start_from: Path | None = None,
+    run: Run | None = None,
+    held_out: Sequence[TownData] = (),
 ) -> Matcher:
-    """Train the matcher from camera poses and write its weights."""
+    """Train the matcher from camera poses and write its weights.
+
+    `run` says how to record and continue the run; on views of `held_out` the pose error is measured as it goes.
+    Raises InputError for an unknown loss, or for views without depth when there is no depth network to predict it.
+    """
+    if settings.loss not in LOSSES:
+        raise InputError(f"there is no loss '{settings.loss}'; choose {' or '.join(LOSSES)}")
+    run = run or Run(out, log)
     torch.manual_seed(settings.seed)
     matcher = Matcher().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if start_from is not None:
         load_into(matcher, load_weights(start_from))
-    predicted = predict_depth(towns, depth_weights, log) if depth_weights else {}
+    predicted = predict_depth([*towns, *held_out], depth_weights, log) if depth_weights else {}
+    towns, held_out = ([_with_some_depth(town, predicted) for town in each] for each in (towns, held_out))
+    pick, device_type = _Picker(towns), torch.device(settings.device).type
     partial = out.with_suffix(".partial.safetensors")
 
     def make(step: int) -> tuple[MatcherBatch, int]:
         rng = np.random.default_rng([settings.seed, 2, step])
-        picks = [towns[int(rng.integers(len(towns)))] for _ in range(settings.batch)]
-        samples = [matcher_sample(t, int(rng.integers(len(t.images))), predicted, rng) for t in picks]
+        samples = [_seen_sample(*pick(rng), predicted, rng) for _ in range(settings.batch)]
         batch = collate_matcher(samples)
         generator = torch.Generator().manual_seed(settings.seed + 7 * step)
         views, patches = _augmented(batch.views, settings.seed + step), augment_colour(batch.patches, generator)
         return replace(batch, views=views, patches=patches), step
 
-    def step_loss(item: tuple[MatcherBatch, int]) -> tuple[Tensor, dict[str, float]]:
+    def step_loss(replica: Matcher, item: tuple[MatcherBatch, int]) -> tuple[Tensor, dict[str, float]]:
         batch, step = item
-        generator = torch.Generator().manual_seed(settings.seed + 11 * step)
+        generator = torch.Generator(settings.device).manual_seed(settings.seed + 11 * step)
         kind = "flat" if float(torch.rand((), generator=generator)) < settings.flat_share else "metric"
-        pose, match = matcher_losses(matcher, batch, kind, generator, settings.bf16)
+        losses = published_losses if settings.loss == "loc2" else matcher_losses
+        # matcher_losses switches autocast on where the encoders run; on a GPU it has to be on around it too.
+        with torch.autocast(device_type, torch.bfloat16, enabled=settings.bf16 and device_type != "cpu"):
+            pose, match = losses(replica, batch, kind, generator, settings.bf16)
         return pose + settings.match_loss_weight * match, {f"pose_{kind}": pose.item(), "match": match.item()}
 
-    started = time.perf_counter()
-    _optimise(matcher, make, step_loss, settings, log, lambda: save_weights(partial, matcher.state_dict(), {}))
-    metadata = {
-        "settings": asdict(settings),
-        "towns": [town.seed for town in towns],
-        "views": sum(len(town.images) for town in towns),
-        "seconds": round(time.perf_counter() - started),
-    }
-    save_weights(out, matcher.state_dict(), metadata)
-    partial.unlink(missing_ok=True)
+    if held_out:
+        samples = fixed_samples(held_out, predicted, settings.validation_samples, _seen_sample)
+        run = replace(run, validate=lambda network: validate(network, samples, settings.device))
+    run = replace(run, on_checkpoint=lambda: save_weights(partial, matcher.state_dict(), {}))
+    seconds = optimise(matcher, make, step_loss, settings, run)
+    matcher.cpu()
+    if run.processes.is_first:
+        metadata = {
+            "settings": asdict(settings),
+            **_provenance(towns),
+            "views": sum(len(town.images) for town in towns),
+            "seconds": round(seconds),
+        }
+        save_weights(out, matcher.state_dict(), metadata)
+        partial.unlink(missing_ok=True)
+        checkpoint_path(out).unlink(missing_ok=True)
+    run.processes.wait()
     return matcher
 
 
-def _optimise(
-    network: nn.Module,
-    make: Callable[[int], object],
-    step_loss: Callable[..., tuple[Tensor, dict[str, float]]],
-    settings: TrainingSettings,
-    log: Callable[[str], None],
-    checkpoint: Callable[[], None] | None = None,
-) -> None:
-    """AdamW with a short warm-up and a cosine decay; logs the mean losses, and checkpoints, every few steps."""
-    optimiser = torch.optim.AdamW(
-        network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.98)
-    )
-    network.train()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    parameters = list(network.parameters())
-    started = time.perf_counter()
-    recent: dict[str, list[float]] = {}
+class _Picker:
+    """Draws one view of all, each as likely as any other however they are divided into towns or maps."""
 
-    def gradients(batch: object) -> tuple[tuple[Tensor | None, ...], dict[str, float]]:
-        loss, parts = step_loss(batch)
-        return torch.autograd.grad(loss, parameters, allow_unused=True), parts
+    def __init__(self, towns: Sequence[TownData]) -> None:
+        self._towns, self._ends = towns, np.cumsum([len(town.images) for town in towns])
 
-    batches = background(make, settings.steps * settings.workers, ahead=2 * settings.workers)
-    progress = tqdm(range(settings.steps), desc="train", unit="step", mininterval=5)
-    pool = ThreadPoolExecutor(settings.workers)
-    for step in progress:
-        rate = min(1.0, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * step / settings.steps))
-        for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate * rate + 1e-5
-        results = list(pool.map(gradients, [next(batches) for _ in range(settings.workers)]))
-        for index, parameter in enumerate(parameters):
-            found = [grads[index] for grads, _ in results if grads[index] is not None]
-            parameter.grad = torch.stack(found).sum(0) / settings.workers if found else None  # type: ignore[arg-type]
-        nn.utils.clip_grad_norm_(parameters, 2.0)
-        optimiser.step()
-        for name, value in [item for _, parts in results for item in parts.items()]:
-            recent.setdefault(name, []).append(value)
-        if (step + 1) % settings.log_every == 0:
-            means = {name: round(float(np.mean(values)), 4) for name, values in recent.items()}
-            log(json.dumps({"step": step + 1, "seconds": round(time.perf_counter() - started), **means}))
-            recent = {}
-            if checkpoint is not None:
-                checkpoint()
-    torch.set_num_threads(threads)
-    network.eval()
+    def __call__(self, rng: np.random.Generator) -> tuple[TownData, int]:
+        view = int(rng.integers(self._ends[-1]))
+        index = int(np.searchsorted(self._ends, view, side="right"))
+        return self._towns[index], view - int(self._ends[index] - len(self._towns[index].images))
+
+
+def _seen_sample(
+    town: TownData, index: int, predicted: PredictedDepth, rng: np.random.Generator
+) -> dict[str, NDArray[np.generic]]:
+    """A sample in which cells that the camera never saw (beyond its image's rim) are not used."""
+    sample = matcher_sample(town, index, predicted, rng)
+    if town.seen_cells is not None:
+        seen = town.seen_cells[index].reshape(-1)
+        sample |= {name: value & seen for name, value in sample.items() if name.startswith("usable_")}  # type: ignore[operator]
+    return sample
+
+
+def _with_some_depth(town: TownData, predicted: PredictedDepth) -> TownData:
+    """Views without depth of their own take the depth network's for true. InputError when there is neither."""
+    if town.has_depth:
+        return town
+    if town.seed not in predicted:
+        raise InputError(
+            f"{town.name} has views without a depth file and there is no depth network to predict it; put "
+            "town_depth.safetensors into the folder of --weights or give --depth-weights"
+        )
+    return replace(town, cell_depth_m=predicted[town.seed])
+
+
+def _provenance(towns: Sequence[TownData]) -> dict[str, object]:
+    """What the weights say they were made from: seeds of towns, names of other data."""
+    return {
+        "towns": [town.seed for town in towns if town.seed >= 0],
+        "manifests": sorted({town.name for town in towns if town.seed < 0}),
+    }
 
 
 def _fields(views: ViewInputs) -> tuple[Tensor, Tensor, Tensor]:
@@ -241,7 +251,8 @@ def depth_errors(network: DepthNetwork, towns: Sequence[TownData]) -> tuple[floa
     """(deviation over views of the median log ratio, median absolute log error), on 2–40 m."""
     medians, errors = [], []
     for town in towns:
-        for log_depth, depth in zip(_log_depths(network, town).numpy(), town.depth_m.astype(np.float64), strict=True):
+        for index, log_depth in enumerate(_log_depths(network, town).numpy()):
+            depth = town.depth_m[index].astype(np.float64)
             used = (depth > 2.0) & (depth < 40.0)
             if used.sum() < 100:
                 continue
