@@ -56,8 +56,14 @@ def add_house(
     ridge_m: float,
     hipped: bool,
     seed: int,
+    roof: tuple[SurfaceMaterial, int] | None = None,
+    has_chimney: bool = True,
 ) -> None:
-    """Add a house with walls of height `wall_m` and a gable or hip roof `ridge_m` higher; the ridge runs lengthwise."""
+    """Add a house with walls of height `wall_m` and a gable or hip roof `ridge_m` higher; the ridge runs lengthwise.
+
+    roof: its material and seed where it is not of tiles.
+    """
+    roof_material, roof_seed = roof or (SurfaceMaterial.ROOF_TILE, seed)
     corners = plan.corners
     length, width = plan.length_m, plan.width_m
     top = base_m + wall_m
@@ -73,17 +79,19 @@ def add_house(
     full = length + 2 * _EAVES_M
     side_uv = [[0.0, 0.0], [full, 0.0], [length + _EAVES_M - inset, slope], [_EAVES_M + inset, slope]]
     for quad in ([0, 1, 5, 4], [2, 3, 4, 5]):
-        builder.add_flat(points[quad], [[0, 1, 2], [0, 2, 3]], SurfaceMaterial.ROOF_TILE, seed, side_uv)
+        builder.add_flat(points[quad], [[0, 1, 2], [0, 2, 3]], roof_material, roof_seed, side_uv)
     if hipped:
         end_uv = [[0.0, 0.0], [width + 2 * _EAVES_M, 0.0], [width / 2 + _EAVES_M, slope]]
         for triangle in ([1, 2, 5], [3, 0, 4]):
-            builder.add_flat(points[triangle], [[0, 1, 2]], SurfaceMaterial.ROOF_TILE, seed, end_uv)
+            builder.add_flat(points[triangle], [[0, 1, 2]], roof_material, roof_seed, end_uv)
     else:
         gable_uv = [[0.0, wall_m], [width, wall_m], [width / 2, wall_m + ridge_m]]
         for first, second in ((1, 2), (3, 0)):
             foot = _raised(corners[[first, second]], top)
             peak = np.append((corners[first] + corners[second]) / 2, top + 0.97 * ridge_m)
             builder.add_flat([*foot, peak], [[0, 1, 2]], SurfaceMaterial.WALL, seed, gable_uv)
+    if not has_chimney:
+        return
     chimney = 0.7 * ridge[0] + 0.3 * ridge[1] + 0.15 * width * plan.across
     builder.add_boxes(chimney, 0.5, top + 0.3 * ridge_m, top + ridge_m + 0.7, plan.yaw_rad, SurfaceMaterial.KERB, seed)
 

@@ -17,6 +17,9 @@ SOIL = wp.constant(int(GroundMaterial.SOIL))
 GRAVEL = wp.constant(int(GroundMaterial.GRAVEL))
 PLAZA = wp.constant(int(GroundMaterial.PLAZA))
 PAVER = wp.constant(int(GroundMaterial.PAVER))
+MEADOW = wp.constant(int(GroundMaterial.MEADOW))
+LITTER = wp.constant(int(GroundMaterial.LITTER))
+YELLOW_LINE = wp.constant(int(GroundMaterial.YELLOW_LINE))
 
 Bytes2 = wp.array(dtype=wp.uint8, ndim=2)
 Bytes3 = wp.array(dtype=wp.uint8, ndim=3)
@@ -37,6 +40,35 @@ def paint_left(coarse: Table, x: float, y: float, offset: float, paint: float) -
     return wp.clamp(paint + high * 0.9 + middle * 0.6, 0.0, 1.0)
 
 
+@wp.func
+def tint_at(tint: Bytes3, j: int, i: int, texels: int) -> wp.vec3:
+    """Albedo factor of texel (j, i) out of a coarser or equal raster, bilinear; 128 stands for 1, the code is square."""
+    n = tint.shape[0]
+    scale = float(n) / float(texels)
+    x = wp.clamp((float(i) + 0.5) * scale - 0.5, 0.0, float(n - 1))
+    y = wp.clamp((float(j) + 0.5) * scale - 0.5, 0.0, float(n - 1))
+    i0 = int(x)
+    j0 = int(y)
+    i1 = wp.min(i0 + 1, n - 1)
+    j1 = wp.min(j0 + 1, n - 1)
+    ax = x - float(i0)
+    ay = y - float(j0)
+    f = wp.vec3(0.0, 0.0, 0.0)
+    for channel in range(3):
+        top = float(tint[j0, i0, channel]) * (1.0 - ax) + float(tint[j0, i1, channel]) * ax
+        bottom = float(tint[j1, i0, channel]) * (1.0 - ax) + float(tint[j1, i1, channel]) * ax
+        f[channel] = (top * (1.0 - ay) + bottom * ay) / 128.0
+    return wp.cw_mul(f, f)
+
+
+@wp.func
+def paint_colour(kind: int) -> wp.vec3:
+    """Fresh road paint on a ground material."""
+    if kind == YELLOW_LINE:
+        return wp.vec3(0.70, 0.46, 0.06)
+    return wp.vec3(0.78, 0.78, 0.75)
+
+
 @wp.kernel
 def bake_ground(
     kind: Bytes2,
@@ -44,6 +76,7 @@ def bake_ground(
     wear: Bytes2,
     occlusion: Bytes2,
     canopy: Bytes2,
+    tint: Bytes3,
     coarse: Table,
     dark: wp.array(dtype=wp.vec3),
     light: wp.array(dtype=wp.vec3),
@@ -70,17 +103,18 @@ def bake_ground(
     if g == SIDEWALK and (joint(x, 0.9, 0.1) or joint(y, 0.9, 0.1)):
         c = c * 0.88
     c = c * (0.9 + 0.2 * high)
+    c = wp.cw_mul(c, tint_at(tint, j, i, kind.shape[0]))
     c = c * (1.0 - 0.55 * float(wear[j, i]) / 255.0)
     # Fallen leaves gather under crowns and are swept off the road.
     fallen = look.autumn * float(canopy[j, i]) / 255.0 * wp.clamp(0.25 + (middle - 0.5) * 2.0, 0.0, 0.7)
-    if g != GRASS and g != SOIL:
+    if g != GRASS and g != SOIL and g != MEADOW and g != LITTER:
         fallen = fallen * 0.4
     if hash3(i, j, 5, look.seed) < fallen:
         c = wp.vec3(0.30, 0.15, 0.04) * (0.6 + 0.8 * hash3(i, j, 6, look.seed))
     shade = 0.45 + 0.55 * float(occlusion[j, i]) / 255.0
     coverage = float(markings[j, i]) / 255.0
     m = coverage * paint_left(coarse, x, y, offset, look.paint)
-    p = c * (1.0 - m) + wp.vec3(0.78, 0.78, 0.75) * m
+    p = c * (1.0 - m) + paint_colour(g) * m
     for channel in range(3):
         bare[j, i, channel] = wp.uint8(wp.sqrt(wp.clamp(c[channel] * shade, 0.0, 1.0)) * 255.0)
         painted[j, i, channel] = wp.uint8(wp.sqrt(wp.clamp(p[channel] * shade, 0.0, 1.0)) * 255.0)
@@ -129,7 +163,8 @@ def near_ground(scene: SceneData, look: Look, u: float, v: float, footprint_m: f
         px = (u - 0.5) * scene.texel_m
         py = (v - 0.5) * scene.texel_m
         m = m * paint_left(scene.coarse_noise, px, py, look.ground_offset, look.paint)
-        c = c * (1.0 - m) + wp.vec3(0.72, 0.72, 0.69) * m
+        nearest = int(scene.ground_kind[int(wp.min(v, float(n - 1))), int(wp.min(u, float(n - 1)))])
+        c = c * (1.0 - m) + (paint_colour(nearest) - wp.vec3(0.06, 0.06, 0.06)) * m
     return c
 
 
@@ -179,7 +214,7 @@ def ground_albedo(scene: SceneData, look: Look, p: wp.vec3, ray: wp.vec3, footpr
         column = wp.clamp(int((p[0] + scene.half_size_m) / scene.texel_m), 0, size - 1)
         row = wp.clamp(int((scene.half_size_m - p[1]) / scene.texel_m), 0, size - 1)
         g = int(scene.ground_kind[row, column])
-        if g != GRASS and g != SOIL and g != GRAVEL:
+        if g != GRASS and g != SOIL and g != GRAVEL and (g < MEADOW or g == YELLOW_LINE):
             pool = noise_at(scene.coarse_noise, p[0] * 1.1, p[1] * 1.1 + 31.0) - 0.72 + 0.3 * look.wetness
             pool = wp.clamp(pool * 5.0, 0.0, 1.0)
             c = c * (1.0 - look.wetness * (0.4 + 0.2 * pool))

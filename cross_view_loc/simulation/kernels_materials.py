@@ -144,6 +144,45 @@ def flat_roof(scene: SceneData, p: wp.vec3, uv: wp.vec2, seed: int, footprint_m:
 
 
 @wp.func
+def seed_colour(seed: int) -> wp.vec3:
+    """The albedo that `materials.coloured_seed` put into a seed."""
+    c = wp.vec3(float((seed >> 12) & 63), float((seed >> 6) & 63), float(seed & 63)) * (1.0 / 63.0)
+    return wp.cw_mul(c, c)
+
+
+@wp.func
+def shingle_roof(scene: SceneData, p: wp.vec3, uv: wp.vec2, seed: int, footprint_m: float) -> wp.vec3:
+    """Courses of shingles or tiles, each of its own shade, stained and patched."""
+    c = seed_colour(seed)
+    detail = wp.clamp(1.0 - footprint_m * 3.0, 0.0, 1.0)
+    course = wp.floor(uv[1] / 0.32)
+    piece = wp.floor(uv[0] / 0.55 + 0.5 * (course - 2.0 * wp.floor(course * 0.5)))
+    c = c * (1.0 + detail * 0.3 * (hash3(int(piece), int(course), seed, 8) - 0.5))
+    if fract(uv[1] / 0.32) < 0.16:
+        c = c * (1.0 - 0.3 * detail)
+    shift = draw(seed, 20) * 90.0
+    stain = 0.35 * noise_at(scene.coarse_noise, p[0] * 2.5 + shift, p[1] * 2.5 + p[2])
+    stain += 0.4 * noise_at(scene.coarse_noise, p[0] * 0.7 + shift, p[1] * 0.7)
+    return c * (0.62 + stain)
+
+
+@wp.func
+def metal_roof(scene: SceneData, p: wp.vec3, uv: wp.vec2, seed: int, footprint_m: float) -> wp.vec3:
+    """Ribbed sheets that run down the slope, with rust and dull strips."""
+    c = seed_colour(seed)
+    sheet = wp.floor(uv[0] / 0.9)
+    c = c * (0.9 + 0.2 * hash3(int(sheet), 1, seed, 9))
+    rib = wp.clamp(1.0 - footprint_m * 5.0, 0.0, 1.0)
+    if fract(uv[0] / 0.3) < 0.2:
+        c = c * (1.0 - 0.35 * rib)
+    shift = draw(seed, 20) * 90.0
+    rust = noise_at(scene.coarse_noise, p[0] * 1.1 + shift, p[1] * 1.1) - 0.45 - 0.5 * draw(seed, 21)
+    rust = wp.clamp(rust * 4.0, 0.0, 0.7)
+    c = c * (1.0 - rust) + wp.vec3(0.23, 0.12, 0.07) * rust
+    return c * (0.85 + 0.3 * noise_at(scene.coarse_noise, p[0] * 3.0, p[1] * 3.0))
+
+
+@wp.func
 def crown(scene: SceneData, look: Look, p: wp.vec3, n: wp.vec3, seed: int):
     """Albedo, bumped normal and ambient occlusion of leaves."""
     t = draw(seed, 3 + (look.seed & 1023))

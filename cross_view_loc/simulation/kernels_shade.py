@@ -25,6 +25,9 @@ from cross_view_loc.simulation.kernels_materials import (
     flat_roof,
     hedge,
     lamp,
+    metal_roof,
+    seed_colour,
+    shingle_roof,
     tiled_roof,
 )
 from cross_view_loc.simulation.materials import SurfaceMaterial
@@ -43,6 +46,9 @@ METAL = wp.constant(int(SurfaceMaterial.METAL))
 HEDGE = wp.constant(int(SurfaceMaterial.HEDGE))
 FENCE = wp.constant(int(SurfaceMaterial.FENCE))
 LAMP = wp.constant(int(SurfaceMaterial.LAMP))
+ROOF_SHINGLE = wp.constant(int(SurfaceMaterial.ROOF_SHINGLE))
+ROOF_METAL = wp.constant(int(SurfaceMaterial.ROOF_METAL))
+PAINTED = wp.constant(int(SurfaceMaterial.PAINTED))
 
 
 @wp.func
@@ -205,6 +211,13 @@ def shade(
         albedo = fence(p, seed)
     elif material == LAMP:
         albedo = lamp(seed)
+    elif material == ROOF_SHINGLE:
+        albedo = shingle_roof(scene, p, uv, seed, footprint_m)
+    elif material == ROOF_METAL:
+        albedo = metal_roof(scene, p, uv, seed, footprint_m)
+        mirror = 0.12
+    elif material == PAINTED:
+        albedo = seed_colour(seed) * (0.85 + 0.3 * noise_at(scene.coarse_noise, p[0] * 4.0, p[1] * 4.0 + p[2]))
 
     lambert = wp.dot(n, look.sun_direction)
     sun = float(0.0)

@@ -9,19 +9,9 @@ from cross_view_loc.simulation.appearance import Appearance
 from cross_view_loc.simulation.kernels_common import Look
 from cross_view_loc.simulation.kernels_sensor import Sensor
 from cross_view_loc.simulation.materials import GroundMaterial
+from cross_view_loc.simulation.palette import TOWN_PALETTE, Palette
 from cross_view_loc.simulation.warp_runtime import wp
 
-GROUND_ALBEDO: dict[GroundMaterial, tuple[float, float, float]] = {
-    GroundMaterial.ASPHALT: (0.085, 0.085, 0.088),
-    GroundMaterial.SIDEWALK: (0.30, 0.29, 0.27),
-    GroundMaterial.GRASS: (0.075, 0.13, 0.035),
-    GroundMaterial.CONCRETE: (0.36, 0.35, 0.32),
-    GroundMaterial.PARKING_ASPHALT: (0.10, 0.10, 0.105),
-    GroundMaterial.GRAVEL: (0.30, 0.26, 0.19),
-    GroundMaterial.SOIL: (0.13, 0.085, 0.05),
-    GroundMaterial.PLAZA: (0.36, 0.34, 0.31),
-    GroundMaterial.PAVER: (0.27, 0.16, 0.12),
-}
 LEAF_DARK = np.array([0.035, 0.085, 0.02])
 LEAF_LIGHT = np.array([0.075, 0.13, 0.03])
 
@@ -33,7 +23,7 @@ def sun_direction(appearance: Appearance) -> NDArray:
     return np.array([np.sin(azimuth) * level, np.cos(azimuth) * level, np.sin(elevation)])
 
 
-def make_look(appearance: Appearance) -> Look:
+def make_look(appearance: Appearance, palette: Palette = TOWN_PALETTE) -> Look:
     """Light, air and season for the shading kernels."""
     low_sun = float(np.clip(1.0 - appearance.sun_elevation_deg / 35.0, 0.0, 1.0))
     sun_colour = np.array(appearance.sun_colour) * appearance.sun_strength
@@ -56,8 +46,8 @@ def make_look(appearance: Appearance) -> Look:
     look.fog_per_m = appearance.fog_per_m
     look.cloud = appearance.cloud
     look.cloud_offset = float(appearance.seed * 37.3 % 400.0)
-    look.leaf_dark = wp.vec3(*(LEAF_DARK * appearance.leaf_tint))
-    look.leaf_light = wp.vec3(*(LEAF_LIGHT * appearance.leaf_tint))
+    look.leaf_dark = wp.vec3(*(LEAF_DARK * appearance.leaf_tint * palette.leaf))
+    look.leaf_light = wp.vec3(*(LEAF_LIGHT * appearance.leaf_tint * palette.leaf))
     look.autumn = appearance.autumn
     look.wetness = appearance.wetness
     look.paint = appearance.paint
@@ -81,14 +71,19 @@ def make_sensor(appearance: Appearance) -> Sensor:
     return sensor
 
 
-def ground_palette(appearance: Appearance) -> tuple[NDArray, NDArray]:
+def ground_palette(appearance: Appearance, palette: Palette = TOWN_PALETTE) -> tuple[NDArray, NDArray]:
     """Darkest and lightest albedo of every ground material, each (materials, 3) float32."""
-    dark = np.array([GROUND_ALBEDO[material] for material in GroundMaterial], np.float32)
+    dark = np.array([palette.ground[material] for material in GroundMaterial], np.float32)
     light = dark * 1.25
+    season = np.array(appearance.grass_tint) ** palette.season_strength
     grass = int(GroundMaterial.GRASS)
-    dark[grass] *= appearance.grass_tint
+    dark[grass] *= season
     light[grass] = dark[grass] * [1.5, 1.25, 1.3]
-    for material in (GroundMaterial.ASPHALT, GroundMaterial.PARKING_ASPHALT):
+    for material in (GroundMaterial.MEADOW, GroundMaterial.CROP, GroundMaterial.LITTER):
+        weak = np.sqrt(season)
+        dark[material] *= weak
+        light[material] *= weak
+    for material in (GroundMaterial.ASPHALT, GroundMaterial.PARKING_ASPHALT, GroundMaterial.YELLOW_LINE):
         dark[material] *= appearance.road_brightness
         light[material] *= appearance.road_brightness
     return dark, light

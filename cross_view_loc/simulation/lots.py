@@ -40,7 +40,7 @@ def build_family_house(site: Site, lot: Polygon, block: Polygon) -> None:
     if not front.is_empty:
         _build_driveway(site, lot, house, front)
     if rng.random() < site.style.border_share:
-        _build_border(site, lot, front, seed)
+        build_border(site, lot, front, seed)
     garden = lot.difference(house.buffer(1.5)).buffer(-1.0)
     for _ in range(int(rng.integers(1, 6) * site.style.tree_density + 0.5)):
         site.planter.scatter(garden, rng.uniform(1.6, 4.0), rng.uniform(3.0, 9.0), rng, GroundMaterial.GRASS)
@@ -82,7 +82,7 @@ def _build_driveway(site: Site, lot: Polygon, house: Polygon, front: shapely.Geo
         site.park(start + 3.0 * direction, np.arctan2(direction[1], direction[0]))
 
 
-def _build_border(site: Site, lot: Polygon, front: shapely.Geometry, seed: int) -> None:
+def build_border(site: Site, lot: Polygon, front: shapely.Geometry, seed: int) -> None:
     """Hedge or fence round the lot, open at driveways and in places towards the street."""
     rng = site.rng
     is_hedge = rng.random() < site.style.hedge_share

@@ -29,7 +29,7 @@ def paint_streets(
     for polygon in areas.carriageway:
         canvas.fill(polygon, GroundMaterial.ASPHALT)
     for road in network.roads:
-        _mark_road(canvas, network, road, style, rng)
+        mark_road(canvas, network, road, style, rng)
     for bay in areas.bays:
         _mark_bay(canvas, bay)
     _add_wear(canvas, network, style, rng)
@@ -50,9 +50,10 @@ def _fill_verge(canvas: GroundCanvas, network: RoadNetwork, road: Road, style: T
     canvas.fill_outline(road.center.strip(start, end, 0.0, width), road.verge)
 
 
-def _mark_road(
+def mark_road(
     canvas: GroundCanvas, network: RoadNetwork, road: Road, style: TownStyle, rng: np.random.Generator
 ) -> None:
+    """Paint a road's white lines, stop lines and crossings."""
     zebra = rng.random(2) < _ZEBRA_PROBABILITY[road.kind] * style.zebra_factor
     has_edge_lines = rng.random() < style.edge_line_share
     center, width, paint = road.center, road.width_m, road.paint

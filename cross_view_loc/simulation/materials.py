@@ -15,6 +15,24 @@ class GroundMaterial(IntEnum):
     SOIL = 6
     PLAZA = 7
     PAVER = 8
+    MEADOW = 9
+    LITTER = 10
+    DIRT = 11
+    PLOUGHED = 12
+    CROP = 13
+    STUBBLE = 14
+    WATER = 15
+    YELLOW_LINE = 16
+
+
+ROAD_MATERIALS = (
+    GroundMaterial.ASPHALT,
+    GroundMaterial.CONCRETE,
+    GroundMaterial.GRAVEL,
+    GroundMaterial.DIRT,
+    GroundMaterial.YELLOW_LINE,
+)
+"""What carriageways are made of; YELLOW_LINE is asphalt on which paint is yellow."""
 
 
 class SurfaceMaterial(IntEnum):
@@ -22,8 +40,10 @@ class SurfaceMaterial(IntEnum):
 
     GROUND: unused (the ground raster is looked up by map position). WALL: u metres along the facade, v metres above the
     ground floor. ROOF_TILE: u metres along the eaves, v metres up the slope. ROOF_FLAT: map position in metres.
+    ROOF_SHINGLE, ROOF_METAL: as ROOF_TILE.
     CAR: u along the car in lengths (-0.5 rear to 0.5 front), v in car heights (0 to 1). Others: unused.
     The triangle's seed varies the look within a material; a LAMP with seed 1 is a luminaire, above 1 a traffic sign.
+    The seeds of ROOF_SHINGLE, ROOF_METAL and PAINTED hold their colour, see `coloured_seed`.
     """
 
     GROUND = 0
@@ -38,3 +58,12 @@ class SurfaceMaterial(IntEnum):
     HEDGE = 9
     FENCE = 10
     LAMP = 11
+    ROOF_SHINGLE = 12
+    ROOF_METAL = 13
+    PAINTED = 14
+
+
+def coloured_seed(colour: tuple[float, float, float], variant: int = 0) -> int:
+    """A triangle's seed that holds a linear albedo (0 to 1) in its low 18 bits, square-root coded; `variant` 0-4095."""
+    red, green, blue = (min(63, max(0, round(63 * value**0.5))) for value in colour)
+    return (variant & 0xFFF) << 18 | red << 12 | green << 6 | blue

@@ -14,6 +14,7 @@ from shapely.ops import unary_union
 
 from cross_view_loc.simulation.centerline import Centerline
 from cross_view_loc.simulation.materials import GroundMaterial
+from cross_view_loc.simulation.regions import StreetPlan
 from cross_view_loc.simulation.style import TownStyle
 
 DRIVE_MARGIN_M = 25.0
@@ -23,6 +24,7 @@ SMALLEST_TOWN_WITH_DRIVES_M = 240.0
 BAY_WIDTH_M = 2.1
 KERB_RADIUS_M = 4.0
 """Of the rounded corners between roads."""
+TOWN_PLAN = StreetPlan()
 _BAY_CLEARANCE_M = 16.0
 _ATTEMPTS = 24
 _POINTS_PER_ROAD = 41
@@ -49,6 +51,7 @@ class Road:
     verge: GroundMaterial
     """What lies beside the carriageway."""
     center: Centerline
+    surface: GroundMaterial = GroundMaterial.ASPHALT
 
     @cached_property
     def line(self) -> LineString:
@@ -130,22 +133,34 @@ class RoadAreas:
     bays: list[Bay]
 
 
-def build_network(size_m: float, style: TownStyle, rng: np.random.Generator) -> RoadNetwork:
+def build_network(
+    size_m: float, style: TownStyle, rng: np.random.Generator, plan: StreetPlan = TOWN_PLAN
+) -> RoadNetwork:
     """Draw a street network; towns of 240 m and more always get one that can be driven on."""
-    for _ in range(_ATTEMPTS - 1):
-        network = _draw_network(size_m, style, rng, plain=False)
+    for attempt in range(_ATTEMPTS - 1):
+        # Plans wider than the town's shrink until a loop fits.
+        shrink = min(1.0, TOWN_PLAN.block_m.high / plan.block_m.high) ** (attempt / _ATTEMPTS)
+        network = _draw_network(size_m, style, rng, plan, shrink)
         if network.drivable or size_m < SMALLEST_TOWN_WITH_DRIVES_M:
             return network
-    return _draw_network(size_m, style, rng, plain=True)
+    return _draw_network(size_m, style, rng, plan, plain=True)
 
 
-def _draw_network(size_m: float, style: TownStyle, rng: np.random.Generator, plain: bool) -> RoadNetwork:
+def _draw_network(
+    size_m: float,
+    style: TownStyle,
+    rng: np.random.Generator,
+    plan: StreetPlan,
+    shrink: float = 1.0,
+    plain: bool = False,
+) -> RoadNetwork:
     """A plain network is a straight complete grid whose middle block lies in the centre of the town."""
     reach = size_m / 2 * (abs(np.cos(style.grid_rotation_rad)) + abs(np.sin(style.grid_rotation_rad))) + 30.0
-    columns, rows = (_cuts(reach, rng, plain) for _ in range(2))
+    columns, rows = (_cuts(reach, rng, plan, shrink, plain) for _ in range(2))
     main_column, main_row = rng.integers(1, len(columns) - 1), rng.integers(1, len(rows) - 1)
-    warp = _Warp.random(rng, 0.0 if plain else style.grid_rotation_rad, 0.0 if plain else 1.0)
-    jitter = 0.0 if plain else 7.0
+    warp = _Warp.random(rng, 0.0 if plain else style.grid_rotation_rad, 0.0 if plain else shrink, plan)
+    jitter = 0.0 if plain else plan.jitter_m * shrink
+    main = RoadKind.ARTERIAL if plan.has_arterials else RoadKind.COLLECTOR
 
     grid_points, edges = {}, []
     for i, column in enumerate(columns):
@@ -154,12 +169,12 @@ def _draw_network(size_m: float, style: TownStyle, rng: np.random.Generator, pla
             grid_points[i * len(rows) + j] = np.array([column, row]) + shift
     for i in range(len(columns)):
         for j in range(len(rows)):
-            kind = RoadKind.COLLECTOR if rng.random() < 0.45 else RoadKind.RESIDENTIAL
+            kind = RoadKind.COLLECTOR if rng.random() < plan.collector_share else RoadKind.RESIDENTIAL
             node = i * len(rows) + j
             if i + 1 < len(columns):
-                edges.append((node, node + len(rows), RoadKind.ARTERIAL if j == main_row else kind))
+                edges.append((node, node + len(rows), main if j == main_row else kind))
             if j + 1 < len(rows):
-                edges.append((node, node + 1, RoadKind.ARTERIAL if i == main_column else kind))
+                edges.append((node, node + 1, main if i == main_column else kind))
 
     lines = {}
     for start, end, _ in edges:
@@ -169,19 +184,21 @@ def _draw_network(size_m: float, style: TownStyle, rng: np.random.Generator, pla
             lines[start, end] = points
     kept = [edge for edge in edges if edge[:2] in lines]
     if not plain:
-        kept = _thin_out(kept, rng)
+        kept = _thin_out(kept, plan.thinning, rng)
     roads = tuple(_make_road(start, end, kind, lines[start, end], style, rng) for start, end, kind in kept)
     nodes = sorted({node for start, end, _ in kept for node in (start, end)})
     return RoadNetwork(roads, {node: warp(grid_points[node]) for node in nodes}, size_m)
 
 
-def _cuts(reach_m: float, rng: np.random.Generator, plain: bool) -> NDArray[np.float64]:
+def _cuts(
+    reach_m: float, rng: np.random.Generator, plan: StreetPlan, shrink: float, plain: bool
+) -> NDArray[np.float64]:
     if plain:
         half = 70.0 * np.arange(int(np.ceil(reach_m / 70.0)) + 1) + 35.0
         return np.concatenate([-half[::-1], half])
     cuts = [-reach_m - rng.uniform(0.0, 40.0)]
     while cuts[-1] < reach_m:
-        cuts.append(cuts[-1] + rng.uniform(58.0, 98.0))
+        cuts.append(cuts[-1] + shrink * plan.block_m(rng))
     return np.array(cuts)
 
 
@@ -194,9 +211,9 @@ class _Warp:
     rotation: NDArray[np.float64]
 
     @staticmethod
-    def random(rng: np.random.Generator, rotation_rad: float, strength: float) -> _Warp:
+    def random(rng: np.random.Generator, rotation_rad: float, strength: float, plan: StreetPlan) -> _Warp:
         cosine, sine = np.cos(rotation_rad), np.sin(rotation_rad)
-        amplitudes = strength * np.concatenate([rng.uniform(5.0, 15.0, 2), rng.uniform(1.0, 5.0, 2)])
+        amplitudes = strength * np.array([plan.bend_m(rng), plan.bend_m(rng), plan.wiggle_m(rng), plan.wiggle_m(rng)])
         return _Warp(amplitudes, rng.uniform(0.0, 2 * np.pi, 4), np.array([[cosine, -sine], [sine, cosine]]))
 
     def __call__(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -215,12 +232,12 @@ class _Warp:
 _Edge = tuple[int, int, RoadKind]
 
 
-def _thin_out(edges: list[_Edge], rng: np.random.Generator) -> list[_Edge]:
-    """Remove about a fifth of the minor roads without cutting the town in two or making dead ends."""
+def _thin_out(edges: list[_Edge], share: float, rng: np.random.Generator) -> list[_Edge]:
+    """Remove some of the minor roads without cutting the town in two or making dead ends."""
     graph = nx.Graph([edge[:2] for edge in edges])
     minor = [edge for edge in edges if edge[2] is not RoadKind.ARTERIAL]
     removed = set()
-    for index in rng.permutation(len(minor))[: int(0.22 * len(minor))]:
+    for index in rng.permutation(len(minor))[: int(share * len(minor))]:
         start, end, _ = minor[index]
         graph.remove_edge(start, end)
         if min(graph.degree(start), graph.degree(end)) < 2 or not nx.has_path(graph, start, end):

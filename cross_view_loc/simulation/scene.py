@@ -35,7 +35,7 @@ class Scene:
         cars = town.cars(appearance.cars_seed, appearance.occupancy, keep_clear)
         mesh = _spatially_sorted(town.mesh.joined(cars), town.size_m)
         self.data = SceneData()
-        self.look = make_look(appearance)
+        self.look = make_look(appearance, town.palette)
         self._bvh: Any = None
         self._bvh_lock = threading.Lock()
         self._upload_mesh(town, mesh)
@@ -80,7 +80,7 @@ class Scene:
     def _bake_ground(self, town: Town, appearance: Appearance) -> None:
         size = town.ground_material.shape[0]
         occlusion, canopy = _ground_surroundings(town)
-        dark, light = ground_palette(appearance)
+        dark, light = ground_palette(appearance, town.palette)
         bare = wp.zeros((size, size, 4), dtype=wp.uint8, device=self.device)
         painted = wp.zeros((size, size, 3), dtype=wp.uint8, device=self.device)
         data = self.data
@@ -94,6 +94,7 @@ class Scene:
             inputs=[
                 data.ground_kind,
                 *(self._array(layer, wp.uint8) for layer in layers),
+                self._array(town.tint, wp.uint8),
                 data.coarse_noise,
                 self._array(dark, wp.vec3),
                 self._array(light, wp.vec3),

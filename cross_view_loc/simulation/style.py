@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
+
+from cross_view_loc.simulation.regions import Region, region_named
 
 
 @dataclass(frozen=True)
@@ -49,29 +51,7 @@ class TownStyle:
     """Scales the number of trees in parks and gardens."""
 
     @staticmethod
-    def random(rng: np.random.Generator) -> TownStyle:
-        """Draw the style of a town."""
-        return TownStyle(
-            grid_rotation_rad=rng.uniform(-np.pi / 4, np.pi / 4),
-            arterial_width_m=rng.uniform(12.8, 14.6),
-            collector_width_m=rng.uniform(7.0, 8.6),
-            residential_width_m=rng.uniform(5.6, 6.8),
-            sidewalk_width_m=rng.uniform(1.8, 3.0),
-            bay_probability=rng.uniform(0.15, 0.65),
-            verge_share=rng.choice([0.0, 0.15, 0.5]),
-            center_line_share=rng.uniform(0.5, 1.0),
-            edge_line_share=rng.choice([0.0, 0.3, 0.8]),
-            zebra_factor=rng.uniform(0.4, 1.2),
-            paint=rng.uniform(0.65, 1.0),
-            wear=rng.uniform(0.3, 1.8),
-            park_share=rng.uniform(0.04, 0.15),
-            commerce_share=rng.uniform(0.04, 0.18),
-            apartment_share=rng.uniform(0.1, 0.6),
-            lot_area_m2=rng.uniform(420.0, 680.0),
-            hip_roof_share=rng.uniform(0.15, 0.7),
-            border_share=rng.uniform(0.5, 0.9),
-            hedge_share=rng.uniform(0.3, 0.85),
-            street_tree_share=rng.uniform(0.15, 0.65),
-            conifer_share=rng.uniform(0.05, 0.35),
-            tree_density=rng.uniform(0.7, 1.2),
-        )
+    def random(rng: np.random.Generator, region: Region | None = None) -> TownStyle:
+        """Draw the style of a town, or of another region's place."""
+        ranges = (region or region_named("town")).style
+        return TownStyle(**{field.name: ranges[field.name](rng) for field in fields(TownStyle)})

@@ -9,12 +9,16 @@ from shapely.geometry.base import BaseGeometry
 from cross_view_loc.errors import InputError
 from cross_view_loc.simulation.blocks import fill_blocks
 from cross_view_loc.simulation.cars import build_cars, traffic_spots
+from cross_view_loc.simulation.countryside import build_countryside
+from cross_view_loc.simulation.detail import TINT_OF_ONE
 from cross_view_loc.simulation.drive import Drive, plan_drive
 from cross_view_loc.simulation.furniture import furnish_streets
 from cross_view_loc.simulation.ground import GroundCanvas
 from cross_view_loc.simulation.markings import bay_slots, paint_streets
 from cross_view_loc.simulation.mesh import MeshBuilder, TriangleMesh
-from cross_view_loc.simulation.roads import RoadAreas, build_areas, build_network
+from cross_view_loc.simulation.palette import TOWN_PALETTE, Palette
+from cross_view_loc.simulation.regions import region_named
+from cross_view_loc.simulation.roads import RoadAreas, RoadNetwork, build_areas, build_network
 from cross_view_loc.simulation.site import Site
 from cross_view_loc.simulation.style import TownStyle
 from cross_view_loc.simulation.terrain import Terrain, add_kerbs, add_terrain
@@ -33,28 +37,34 @@ class Town:
     height in metres. network, areas: the roads and what they cover. style: how this town is built.
     """
 
-    def __init__(self, seed: int, size_m: float = 400.0, ground_resolution_m: float = 0.1) -> None:
-        """Drives exist in towns of 240 m and more. Raises InputError for impossible sizes."""
+    def __init__(
+        self, seed: int, size_m: float = 400.0, ground_resolution_m: float = 0.1, region: str = "town"
+    ) -> None:
+        """Drives exist in towns of 240 m and more; `region` is one of REGIONS.
+
+        Raises InputError for impossible sizes and unknown regions.
+        """
         if size_m < SMALLEST_TOWN_M:
             raise InputError(f"A town of {size_m:g} m is too small; make it at least {SMALLEST_TOWN_M:g} m.")
-        self.seed, self.size_m = seed, float(size_m)
+        rules = region_named(region)
+        self.seed, self.size_m, self.region = seed, float(size_m), region
         rng = np.random.default_rng(seed)
         canvas = GroundCanvas(self.size_m, ground_resolution_m)
         self.ground_resolution_m = canvas.resolution_m
         self.terrain = Terrain.random(rng)
-        self.style = TownStyle.random(rng)
-        self.network = build_network(self.size_m, self.style, rng)
+        self.style = TownStyle.random(rng, rules)
+        self.network = build_network(self.size_m, self.style, rng, rules.plan)
         self.areas = build_areas(self.network, self.style, rng)
 
         site = Site(canvas, self.terrain, MeshBuilder(), TreePlanter(canvas), self.style, rng)
         add_terrain(site.builder, self.terrain, self.size_m)
-        add_kerbs(site.builder, self.terrain, self.areas.carriageway, self.size_m)
-        paint_streets(canvas, self.network, self.areas, self.style, rng)
-        _park_in_bays(site, self.areas)
-        fill_blocks(site, self.areas.blocks)
-        furnish_streets(site, self.network, self.areas)
+        self.palette, self.tint = TOWN_PALETTE, np.full((1, 1, 3), TINT_OF_ONE, np.uint8)
+        if rules.land:
+            self.palette = Palette.random(rules, rng)
+            self.network, self.tint = build_countryside(site, self.network, self.areas, rules)
+        else:
+            _build_town(site, self.network, self.areas)
         self.trees: NDArray[np.float64] = site.planter.trees
-        add_trees(site.builder, self.terrain, self.trees, self.style.conifer_share, rng)
 
         self._canvas = canvas
         self._parking_spots = np.array(site.car_spots).reshape(-1, 3)
@@ -89,6 +99,15 @@ class Town:
         """
         rng = np.random.default_rng([self.seed, _DRIVE_STREAM, seed])
         return plan_drive(self.network, self.terrain, duration_s, speed_mps, rng)
+
+
+def _build_town(site: Site, network: RoadNetwork, areas: RoadAreas) -> None:
+    add_kerbs(site.builder, site.terrain, areas.carriageway, site.canvas.size_m)
+    paint_streets(site.canvas, network, areas, site.style, site.rng)
+    _park_in_bays(site, areas)
+    fill_blocks(site, areas.blocks)
+    furnish_streets(site, network, areas)
+    add_trees(site.builder, site.terrain, site.planter.trees, site.style.conifer_share, site.rng)
 
 
 def _park_in_bays(site: Site, areas: RoadAreas) -> None:

@@ -34,6 +34,11 @@ class TreePlanter:
         self._trees[self._count] = [*np.asarray(position, np.float64), radius_m, height_m]
         self._count += 1
 
+    def plant_all(self, trees: NDArray[np.float64]) -> None:
+        """Put trees (N, 4) exactly where they say."""
+        self._trees = np.concatenate([self._trees[: self._count], trees, np.zeros((64, 4))])
+        self._count += len(trees)
+
     def scatter(
         self,
         area: object,
@@ -60,31 +65,54 @@ class TreePlanter:
 
 
 def add_trees(
-    builder: MeshBuilder, terrain: Terrain, trees: NDArray[np.float64], conifer_share: float, rng: np.random.Generator
+    builder: MeshBuilder,
+    terrain: Terrain,
+    trees: NDArray[np.float64],
+    conifer_share: float,
+    rng: np.random.Generator,
+    trunk_share: tuple[float, float] = (0.22, 0.34),
+    detail: int = 2,
 ) -> None:
-    """Add trunks and bulgy crowns for trees (T, 4) of east, north, radius, height."""
+    """Add trunks and bulgy crowns for trees (T, 4) of east, north, radius, height.
+
+    trunk_share: range of the bare trunk's share of the height. detail: how often the crowns' faces are cut in four.
+    """
     count = len(trees)
     if count == 0:
         return
     x, y, radius, height = trees.T
     ground = terrain.height(x, y)
     seeds = rng.integers(1 << 30, size=count)
-    trunk = height * rng.uniform(0.22, 0.34, count)
+    trunk = height * rng.uniform(*trunk_share, count)
     height = np.maximum(height, trunk + 1.45 * radius)
     conifer = rng.random(count) < conifer_share
     half_sizes = np.repeat((0.05 * radius + 0.05)[:, None], 2, axis=1)
     yaws = rng.uniform(0.0, np.pi, count)
     tops = ground + trunk + 0.5 * radius
     builder.add_boxes(trees[:, :2], half_sizes, ground - 0.3, tops, yaws, SurfaceMaterial.TRUNK, seeds)
+    middles = np.stack([x, y, ground + (height + trunk) / 2], axis=1)
+    add_crowns(builder, middles, np.stack([radius, radius, (height - trunk) / 2], axis=1), conifer, seeds, rng, detail)
 
-    sphere, faces = _sphere()
+
+def add_crowns(
+    builder: MeshBuilder,
+    middles: NDArray[np.float64],
+    half_sizes: NDArray[np.float64],
+    tapered: NDArray[np.bool_],
+    seeds: NDArray[np.int64],
+    rng: np.random.Generator,
+    detail: int = 2,
+) -> None:
+    """Add bulgy masses of leaves: middles and half_sizes (N, 3) metres; `tapered` ones narrow towards the top."""
+    count = len(middles)
+    sphere, faces = _sphere(detail)
     bumps = rng.standard_normal((count, 8, 3))
     waves = np.sin(2.6 * np.einsum("vk,tbk->tvb", sphere, bumps) + np.arange(8))
     crown = sphere[None] * (1.0 + 0.1 * waves.sum(axis=2))[..., None]
-    crown *= np.stack([radius, radius, (height - trunk) / 2], axis=1)[:, None]
+    crown *= half_sizes[:, None]
     taper = np.clip(1.0 - (sphere[:, 2] + 1.0) / 2, 0.05, 1.0)
-    crown[..., :2] *= np.where(conifer[:, None], taper, 1.0)[..., None]
-    crown += np.stack([x, y, ground + (height + trunk) / 2], axis=1)[:, None]
+    crown[..., :2] *= np.where(tapered[:, None], taper, 1.0)[..., None]
+    crown += middles[:, None]
 
     # Crowns are lit a little as if they faced the sky.
     normals = sphere + np.array([0.0, 0.0, 0.3])
@@ -99,9 +127,9 @@ def add_trees(
     )
 
 
-@lru_cache(maxsize=1)
-def _sphere() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """A unit icosahedron, each face cut into 16: 162 vertices, 320 counter-clockwise triangles."""
+@lru_cache(maxsize=3)
+def _sphere(cuts: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """A unit icosahedron, each face cut in four `cuts` times; counter-clockwise triangles, 320 of them for two cuts."""
     golden = (1 + 5**0.5) / 2
     corners = np.array(
         [[0, a, b * golden] for a in (-1, 1) for b in (-1, 1)]
@@ -118,7 +146,7 @@ def _sphere() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         if near[i, j] and near[j, k] and near[k, i]
     ]
     vertices = [corner / np.linalg.norm(corner) for corner in corners]
-    for _ in range(2):
+    for _ in range(cuts):
         middles: dict[tuple[int, int], int] = {}
         smaller = []
         for a, b, c in faces:
