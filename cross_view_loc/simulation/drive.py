@@ -66,6 +66,19 @@ class Drive:
         """(...) distance driven along the path at times (...)."""
         return self._distance_at(self._clamped(t_s))
 
+    def places_ahead(self, t_s: ArrayLike, gap_m: float) -> NDArray[np.float64]:
+        """(..., 3) east, north, yaw of a car that drives the same way `gap_m` ahead of base_link (behind if negative).
+
+        NaN where that lies before the beginning or after the end of the route.
+        """
+        distance = self.distance_m(t_s) + gap_m
+        inside = (distance >= 0.0) & (distance <= self._curve.x[-1])
+        distance = np.where(inside, distance, 0.0)
+        forward = self._forward(distance)
+        yaw = np.unwrap(np.arctan2(forward[..., 1], forward[..., 0]))
+        places = np.concatenate([self._curve(distance), yaw[..., None]], axis=-1)
+        return np.where(inside[..., None], places, np.nan)
+
     def speed_mps(self, t_s: ArrayLike) -> NDArray[np.float64]:
         """(...) speed over ground at times (...)."""
         return self._distance_at(self._clamped(t_s), 1)

@@ -34,6 +34,7 @@ from cross_view_loc.simulation.drive_renderer import DriveRenderer, Photo, Shot
 from cross_view_loc.simulation.renderer import Renderer
 from cross_view_loc.simulation.staleness import Change, stale_town
 from cross_view_loc.simulation.town import Town
+from cross_view_loc.simulation.traffic import Traffic
 
 if TYPE_CHECKING:
     from cross_view_loc.simulation.drive import Drive
@@ -96,7 +97,9 @@ class World:
 
         `lens=False` leaves out the distortion, for pictures that are stored as plain pinholes.
         """
-        renderer = Renderer(self.town, self.drive_look, self.device, keep_clear=drive.corridor())
+        traffic = Traffic(self.town, drive, self.seed) if self.gap == "hard" else None
+        corridor = drive.corridor()
+        renderer = Renderer(self.town, self.drive_look, self.device, keep_clear=corridor, traffic=traffic)
         effects = self.camera_effects
         if effects is not None and not lens:
             effects = replace(effects, distortion=(0.0,) * 5)
@@ -114,13 +117,7 @@ def make_world(seed: int, gap: str = "mild", region: str = "town", device: str =
     """
     if gap not in GAPS:
         raise InputError(f'gap "{gap}" is unknown: choose one of {", ".join(GAPS)}')
-    return _draw(_town(seed, size_m, region), seed, gap, device)
-
-
-def _town(seed: int, size_m: float, region: str) -> Town:
-    if region == "town":
-        return Town(seed, size_m=size_m)
-    return Town(seed, size_m=size_m, region=region)
+    return _draw(Town(seed, size_m=size_m, region=region), seed, gap, device)
 
 
 def _draw(town: Town, seed: int, gap: str, device: str) -> World:

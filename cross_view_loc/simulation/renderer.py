@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cross_view_loc.errors import InputError
-from cross_view_loc.simulation import kernels_sensor, kernels_shade, kernels_visibility, noise
+from cross_view_loc.simulation import kernels_moving, kernels_sensor, kernels_shade, kernels_visibility, noise
 from cross_view_loc.simulation.appearance import Appearance
 from cross_view_loc.simulation.kernels_common import MISS, ORTHO, PINHOLE, CameraData
 from cross_view_loc.simulation.lighting import make_sensor
@@ -22,6 +22,7 @@ from cross_view_loc.simulation.warp_runtime import wp
 
 if TYPE_CHECKING:
     from cross_view_loc.simulation.town import Town
+    from cross_view_loc.simulation.traffic import Traffic
 
 NEAR_M = 0.15
 CHUNK_SAMPLES = {"cpu": 1 << 20, "cuda": 1 << 24}  # 27 bytes of buffers a sample
@@ -35,17 +36,26 @@ class Renderer:
     """
 
     def __init__(
-        self, town: Town, appearance: Appearance, device: str = "cpu", keep_clear: Any = None, threads: int = 0
+        self,
+        town: Town,
+        appearance: Appearance,
+        device: str = "cpu",
+        keep_clear: Any = None,
+        threads: int = 0,
+        traffic: Traffic | None = None,
     ) -> None:
-        """`keep_clear`: shapely geometry in map metres where no car may stand (the path of the drive)."""
+        """`keep_clear`: shapely geometry in map metres where no car may stand (the path of the drive).
+
+        `traffic`: cars that move; each picture shows them where they are at its view's `time_s`.
+        """
         self.town = town
         self.appearance = appearance
         self.device = str(wp.get_device(device))
         self._on_cuda = self.device.startswith("cuda")
         self._threads = 1 if self._on_cuda else threads or min(8, os.cpu_count() or 1)
-        for module in (kernels_visibility, kernels_shade, kernels_sensor):
+        for module in (kernels_visibility, kernels_moving, kernels_shade, kernels_sensor):
             wp.load_module(module, device=self.device)  # before any threads: compiling is not for two at once
-        self._scene = Scene(town, appearance, self.device, keep_clear)
+        self._scene = Scene(town, appearance, self.device, keep_clear, traffic)
         look = self._scene.look
         for light in ("zenith", "horizon", "fog_colour"):
             setattr(look, light, getattr(look, light) * appearance.sky)
@@ -127,7 +137,7 @@ class Renderer:
     def _chunks(self, views: Sequence[View], method: str) -> list[tuple[list[View], bool, list[int], slice]]:
         """Pieces of work of bounded memory: (views, whether to cast rays, their indices, rows of the image)."""
         limit = CHUNK_SAMPLES["cuda" if self._on_cuda else "cpu"]
-        groups: dict[tuple[bool, int], list[int]] = {}
+        groups: dict[tuple[bool, int, float], list[int]] = {}
         jobs: list[tuple[list[View], bool, list[int], slice]] = []
         for index, view in enumerate(views):
             row_samples = view.width * view.supersample**2
@@ -138,8 +148,9 @@ class Renderer:
                     jobs.append(([view.band(first, last)], False, [index], slice(first, last)))
                 continue
             raycast = view.kind != PINHOLE or method == "raycast" or (method == "auto" and self._on_cuda)
-            groups.setdefault((raycast, view.supersample), []).append(index)
-        for (raycast, supersample), indices in groups.items():
+            moment_s = view.time_s if self._scene.has_traffic else 0.0
+            groups.setdefault((raycast, view.supersample, moment_s), []).append(index)
+        for (raycast, supersample, _), indices in groups.items():
             samples = views[0].width * views[0].height * supersample**2
             size = max(1, min(limit // samples, -(-len(indices) // self._threads)))
             for start in range(0, len(indices), size):
@@ -148,8 +159,9 @@ class Renderer:
         return jobs
 
     def _render_chunk(self, views: list[View], raycast: bool) -> tuple[NDArray, NDArray]:
-        """Views of one size, method and supersampling -> rgb, depth."""
-        device, data, count = self.device, self._scene.data, len(views)
+        """Views of one size, moment, method and supersampling -> rgb, depth."""
+        device, count = self.device, len(views)
+        data, moving = self._scene.at(views[0].time_s, raycast)
         width, height, supersample = views[0].width, views[0].height, views[0].supersample
         wide, high = width * supersample, height * supersample
         cameras: Any = wp.array([view.data for view in views], dtype=CameraData, device=device)
@@ -161,6 +173,9 @@ class Renderer:
             keys = wp.empty((count, high, wide), dtype=wp.int64, device=device)
             inputs = [data, cameras, wide, high, keys]
             wp.launch(kernels_visibility.cast_rays, dim=(count, high, wide), inputs=inputs, device=device)
+            if moving is not None:
+                inputs = [moving.id, cameras, wide, high, keys]
+                wp.launch(kernels_moving.cast_moving, dim=(count, high, wide), inputs=inputs, device=device)
         else:
             keys = wp.full((count, high, wide), MISS, dtype=wp.int64, device=device)
             inputs = [data, cameras, wide, high, NEAR_M, keys]

@@ -11,16 +11,19 @@ from numpy.typing import NDArray
 
 from cross_view_loc.simulation import noise
 from cross_view_loc.simulation.appearance import Appearance
+from cross_view_loc.simulation.fleet import parked_fleet
 from cross_view_loc.simulation.kernels_common import MISS, SUN, CameraData, SceneData
 from cross_view_loc.simulation.kernels_ground import bake_ground
 from cross_view_loc.simulation.kernels_visibility import rasterise
 from cross_view_loc.simulation.lighting import ground_palette, make_look, sun_direction
 from cross_view_loc.simulation.materials import SurfaceMaterial
 from cross_view_loc.simulation.mesh import TriangleMesh
+from cross_view_loc.simulation.moving_layer import MovingLayer, cluster_spheres
 from cross_view_loc.simulation.warp_runtime import wp
 
 if TYPE_CHECKING:
     from cross_view_loc.simulation.town import Town
+    from cross_view_loc.simulation.traffic import Traffic
 
 CLUSTER_SIZE = 64
 SHADOW_RESOLUTION_M = 0.2
@@ -30,15 +33,22 @@ SHADOW_MAX_SIZE = 4096
 class Scene:
     """Device arrays of one (town, appearance, cars); `data` is what kernels take."""
 
-    def __init__(self, town: Town, appearance: Appearance, device: str, keep_clear: Any = None) -> None:
+    def __init__(
+        self,
+        town: Town,
+        appearance: Appearance,
+        device: str,
+        keep_clear: Any = None,
+        traffic: Traffic | None = None,
+    ) -> None:
         self.device = device
-        cars = town.cars(appearance.cars_seed, appearance.occupancy, keep_clear)
-        mesh = _spatially_sorted(town.mesh.joined(cars), town.size_m)
+        mesh = _spatially_sorted(town.mesh.joined(_standing_cars(town, appearance, keep_clear)), town.size_m)
+        self._moving = None if traffic is None else MovingLayer(traffic, CLUSTER_SIZE, device)
         self.data = SceneData()
         self.look = make_look(appearance, town.palette)
         self._bvh: Any = None
         self._bvh_lock = threading.Lock()
-        self._upload_mesh(town, mesh)
+        self._upload_mesh(town, mesh if self._moving is None else self._moving.mesh.joined(mesh))
         self.data.coarse_noise = self._array(noise.coarse_table(), float)
         self.data.fine_noise = self._array(noise.fine_table(), float)
         self.data.bareness = appearance.bareness
@@ -49,6 +59,15 @@ class Scene:
     def cluster_count(self) -> int:
         """Number of triangle clusters, the width of a raster launch."""
         return int(self.data.clusters.shape[0])
+
+    @property
+    def has_traffic(self) -> bool:
+        """Whether pictures of different moments differ."""
+        return self._moving is not None
+
+    def at(self, time_s: float, with_bvh: bool) -> tuple[Any, Any]:
+        """Scene data of a moment, and the ray-casting structure of what moves (None where nothing does)."""
+        return (self.data, None) if self._moving is None else self._moving.at(self.data, time_s, with_bvh)
 
     def ensure_bvh(self) -> None:
         """Build the ray-casting structure if no picture has needed it yet."""
@@ -72,8 +91,8 @@ class Scene:
         data.triangles = self._array(mesh.triangles.ravel(), int)
         data.materials = self._array(mesh.materials, int)
         data.seeds = self._array(mesh.seeds, int)
-        data.clusters = self._array(_cluster_spheres(mesh.vertices, mesh.triangles), wp.vec4)
-        data.flat_clusters = self._array(_cluster_spheres(flat, mesh.triangles), wp.vec4)
+        data.clusters = self._array(cluster_spheres(mesh.vertices, mesh.triangles, CLUSTER_SIZE), wp.vec4)
+        data.flat_clusters = self._array(cluster_spheres(flat, mesh.triangles, CLUSTER_SIZE), wp.vec4)
         data.triangle_count = len(mesh.triangles)
         data.cluster_size = CLUSTER_SIZE
 
@@ -148,6 +167,14 @@ class Scene:
         self.data.shadow = keys.reshape((size, size))
 
 
+def _standing_cars(town: Town, appearance: Appearance, keep_clear: Any) -> TriangleMesh:
+    if not appearance.varied_cars:
+        return town.cars(appearance.cars_seed, appearance.occupancy, keep_clear)
+    rng = np.random.default_rng([town.seed, 12, appearance.cars_seed])
+    spots = town._parking_spots[rng.random(len(town._parking_spots)) < appearance.occupancy]
+    return parked_fleet(spots, town.terrain, town.size_m, keep_clear, rng)
+
+
 def _spatially_sorted(mesh: TriangleMesh, size_m: float) -> TriangleMesh:
     """Triangles in Morton order of their centres, so that runs of them are compact."""
     centres = mesh.vertices[mesh.triangles][..., :2].mean(axis=1)
@@ -162,16 +189,6 @@ def _spatially_sorted(mesh: TriangleMesh, size_m: float) -> TriangleMesh:
     return TriangleMesh(
         mesh.vertices, mesh.normals, mesh.uv, mesh.triangles[order], mesh.materials[order], mesh.seeds[order]
     )
-
-
-def _cluster_spheres(vertices: NDArray, triangles: NDArray) -> NDArray:
-    """(clusters, 4): centre and radius of a sphere about each run of CLUSTER_SIZE triangles."""
-    count = -(-len(triangles) // CLUSTER_SIZE)
-    members = np.minimum(np.arange(count * CLUSTER_SIZE), len(triangles) - 1)
-    points = vertices[triangles[members]].reshape(count, CLUSTER_SIZE * 3, 3)
-    centres = (points.min(axis=1) + points.max(axis=1)) / 2.0
-    radii = np.linalg.norm(points - centres[:, None], axis=2).max(axis=1)
-    return np.concatenate([centres, radii[:, None] * 1.0001], axis=1).astype(np.float32)
 
 
 def _ground_surroundings(town: Town) -> tuple[NDArray, NDArray]:
