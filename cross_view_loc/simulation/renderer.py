@@ -12,9 +12,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cross_view_loc.errors import InputError
-from cross_view_loc.simulation import kernels_moving, kernels_sensor, kernels_shade, kernels_visibility, noise
+from cross_view_loc.simulation import (
+    kernels_lamps,
+    kernels_moving,
+    kernels_sensor,
+    kernels_shade,
+    kernels_visibility,
+    noise,
+)
 from cross_view_loc.simulation.appearance import Appearance
 from cross_view_loc.simulation.kernels_common import MISS, ORTHO, PINHOLE, CameraData
+from cross_view_loc.simulation.lamps import Lamps
 from cross_view_loc.simulation.lighting import make_sensor
 from cross_view_loc.simulation.scene import Scene
 from cross_view_loc.simulation.views import View, ortho_view, panorama_view, pinhole_view
@@ -53,12 +61,14 @@ class Renderer:
         self.device = str(wp.get_device(device))
         self._on_cuda = self.device.startswith("cuda")
         self._threads = 1 if self._on_cuda else threads or min(8, os.cpu_count() or 1)
-        for module in (kernels_visibility, kernels_moving, kernels_shade, kernels_sensor):
+        for module in (kernels_visibility, kernels_moving, kernels_shade, kernels_lamps, kernels_sensor):
             wp.load_module(module, device=self.device)  # before any threads: compiling is not for two at once
         self._scene = Scene(town, appearance, self.device, keep_clear, traffic)
         look = self._scene.look
         for light in ("zenith", "horizon", "fog_colour"):
             setattr(look, light, getattr(look, light) * appearance.sky)
+        is_lit = appearance.lamp_strength > 0.0
+        self._lamps = Lamps(town, traffic, appearance.lamp_strength) if is_lit else None
         self._sensor = make_sensor(appearance)
         self._gaussian: Any = wp.array(noise.gaussian_table(), dtype=float, device=self.device)
 
@@ -183,6 +193,15 @@ class Renderer:
             wp.launch(kernels_visibility.rasterise, dim=(count, clusters), inputs=inputs, device=device)
         inputs = [data, self._scene.look, cameras, wide, high, keys, radiance, fine_depth]
         wp.launch(kernels_shade.shade, dim=(count, high, wide), inputs=inputs, device=device)
+        if self._lamps is not None and views[0].kind != ORTHO:
+            positions, colours, cast = self._lamps.near([np.array(v.data.position) for v in views], views[0].time_s)
+            lights = [
+                wp.array(positions, dtype=wp.vec3, device=device),
+                wp.array(colours, dtype=wp.vec3, device=device),
+                wp.array(cast, dtype=float, device=device),
+            ]
+            inputs = [self._scene.look, cameras, *lights, wide, high, fine_depth, radiance]
+            wp.launch(kernels_lamps.shine, dim=(count, high, wide), inputs=inputs, device=device)
         inputs = [
             cameras,
             self._sensor,

@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 from cross_view_loc.simulation.buildings import FOUNDATION_M
+from cross_view_loc.simulation.grouping import groups_of_near
 from cross_view_loc.simulation.materials import GroundMaterial, SurfaceMaterial
 from cross_view_loc.simulation.mesh import MeshBuilder, TriangleMesh
 
@@ -201,9 +199,7 @@ def _change_furniture(town: Town, edit: _MeshEdit, rng: np.random.Generator, sha
     if not len(index):
         return Change(0, 0)
     centres = mesh.vertices[mesh.triangles[index]].mean(axis=1)
-    pairs = cKDTree(centres[:, :2]).query_pairs(1.5, output_type="ndarray")
-    links = coo_matrix((np.ones(len(pairs)), pairs.T), shape=(len(index), len(index)))
-    count, labels = connected_components(links, directed=False)
+    count, labels = groups_of_near(centres[:, :2], 1.5)
     above_m = centres[:, 2] - town.height(centres[:, 0], centres[:, 1])
     low = np.full(count, np.inf)
     np.minimum.at(low, labels, above_m)
