@@ -19,7 +19,14 @@ from cross_view_loc.simulation.regions import Region
 from cross_view_loc.simulation.roads import RoadAreas, RoadNetwork
 from cross_view_loc.simulation.site import Site
 from cross_view_loc.simulation.terrain import add_kerbs
-from cross_view_loc.simulation.woods import Clearance, grow_bushes, grow_gardens, grow_woods, line_roads
+from cross_view_loc.simulation.woods import (
+    Clearance,
+    grow_bushes,
+    grow_gardens,
+    grow_hedgerows,
+    grow_woods,
+    line_roads,
+)
 
 _FIELDS = (GroundMaterial.PLOUGHED, GroundMaterial.CROP, GroundMaterial.STUBBLE, GroundMaterial.MEADOW)
 _LARGEST_FIELD_M2 = 9000.0
@@ -38,8 +45,9 @@ def build_countryside(
     for polygon in areas.sidewalks:
         site.canvas.fill(polygon, _verge(region, rng))
     wild: list[BaseGeometry] = []
+    fields: list[Polygon] = []
     for block in areas.blocks:
-        _use_block(site, block, land, detail, homes, wild)
+        _use_block(site, block, land, detail, homes, wild, fields)
     _dry_out(site, land, detail)
     lay_roads(site, network, areas, land, detail)
     if land.kerbs:
@@ -48,6 +56,7 @@ def build_countryside(
     clearance = Clearance(site, homes.buildings)
     grow_woods(site, land, clearance)
     line_roads(site, network, land, clearance)
+    grow_hedgerows(site, fields, clearance)
     grow_gardens(site, homes.gardens, site.style.tree_density, clearance)
     grow_bushes(site, homes.gardens, land.bush_density, clearance)
     grow_bushes(site, wild, 0.5 * land.bush_density, clearance)
@@ -62,7 +71,13 @@ def _verge(region: Region, rng: np.random.Generator) -> GroundMaterial:
 
 
 def _use_block(
-    site: Site, block: Polygon, land: LandStyle, detail: GroundDetail, homes: HomeBuilder, wild: list[BaseGeometry]
+    site: Site,
+    block: Polygon,
+    land: LandStyle,
+    detail: GroundDetail,
+    homes: HomeBuilder,
+    wild: list[BaseGeometry],
+    fields: list[Polygon],
 ) -> None:
     """Wood, fields, homes or meadow; woods and meadows keep a few clearings and homes."""
     rng = site.rng
@@ -80,6 +95,7 @@ def _use_block(
     elif rng.random() < land.field_share:
         for field in split_into_lots(block, _LARGEST_FIELD_M2 * rng.uniform(0.3, 1.2), rng):
             _lay_field(site, field, detail)
+            fields.append(field)
     elif rng.random() < land.home_share:
         lot_area = site.style.lot_area_m2 * rng.uniform(0.8, 1.3)
         site.canvas.fill(block, GroundMaterial.GRASS if rng.random() < 0.75 else GroundMaterial.MEADOW)
@@ -87,7 +103,7 @@ def _use_block(
             homes.build(lot, block)
     else:
         site.canvas.fill(reach, GroundMaterial.MEADOW)
-        detail.fill(reach, rng.normal(0.0, 0.3), rng.normal(0.0, 0.5))
+        detail.fill(reach, rng.normal(0.0, 0.2), rng.normal(0.0, 0.3))
         wild.append(reach)
         for _ in range(3):
             _wear_path(detail, block, rng)
@@ -99,7 +115,7 @@ def _lay_field(site: Site, field: Polygon, detail: GroundDetail) -> None:
     inner = field.buffer(-rng.uniform(0.5, 2.5))
     crop = _FIELDS[rng.integers(len(_FIELDS))]
     site.canvas.fill(inner, crop)
-    detail.fill(inner, rng.normal(0.0, 0.3), rng.normal(0.0, 0.4))
+    detail.fill(inner, rng.normal(0.0, 0.22), rng.normal(0.0, 0.25))
     if crop is not GroundMaterial.MEADOW:
         detail.furrows(inner, rng.uniform(0.0, np.pi), rng.uniform(0.7, 3.0), rng.uniform(0.08, 0.35))
 

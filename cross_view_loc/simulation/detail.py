@@ -22,18 +22,18 @@ _SHIFT_BITS = 4
 
 # Amplitudes by material of log albedo: fine grain, patches of some metres, patches of tens of metres, dry-to-green hue.
 _ROUGH: dict[GroundMaterial, tuple[float, float, float, float]] = {
-    GroundMaterial.ASPHALT: (0.10, 0.16, 0.16, 0.04),
-    GroundMaterial.YELLOW_LINE: (0.10, 0.16, 0.16, 0.04),
+    GroundMaterial.ASPHALT: (0.10, 0.20, 0.14, 0.04),
+    GroundMaterial.YELLOW_LINE: (0.10, 0.20, 0.14, 0.04),
     GroundMaterial.CONCRETE: (0.10, 0.20, 0.08, 0.08),
-    GroundMaterial.GRASS: (0.28, 0.35, 0.30, 0.55),
-    GroundMaterial.MEADOW: (0.40, 0.45, 0.35, 0.60),
-    GroundMaterial.LITTER: (0.45, 0.50, 0.35, 0.40),
+    GroundMaterial.GRASS: (0.32, 0.26, 0.14, 0.30),
+    GroundMaterial.MEADOW: (0.42, 0.32, 0.18, 0.32),
+    GroundMaterial.LITTER: (0.48, 0.38, 0.18, 0.22),
     GroundMaterial.GRAVEL: (0.18, 0.28, 0.22, 0.16),
     GroundMaterial.DIRT: (0.18, 0.30, 0.25, 0.20),
     GroundMaterial.SOIL: (0.30, 0.30, 0.20, 0.15),
-    GroundMaterial.PLOUGHED: (0.20, 0.22, 0.35, 0.12),
-    GroundMaterial.CROP: (0.25, 0.25, 0.30, 0.30),
-    GroundMaterial.STUBBLE: (0.22, 0.22, 0.30, 0.15),
+    GroundMaterial.PLOUGHED: (0.22, 0.20, 0.14, 0.08),
+    GroundMaterial.CROP: (0.25, 0.22, 0.14, 0.18),
+    GroundMaterial.STUBBLE: (0.24, 0.20, 0.14, 0.10),
 }
 _ROUGH_ELSE = (0.08, 0.12, 0.08, 0.05)
 
@@ -87,7 +87,7 @@ class GroundDetail:
         kind = self._canvas.material[::_STEP, ::_STEP]
         amplitudes = np.array([_ROUGH.get(material, _ROUGH_ELSE) for material in GroundMaterial], np.float32)
         table = np.zeros((256, 4), np.float32)
-        table[: len(amplitudes)] = 2.0 * roughness * amplitudes
+        table[: len(amplitudes)] = 2.0 * min(roughness, 1.2) * amplitudes
         tone = (self._tone.astype(np.float32) - 128.0) / _PER_UNIT
         tone += (cv2.GaussianBlur(self._strokes, (0, 0), 1.2).astype(np.float32) - 128.0) / _PER_UNIT
         for index, stretch in enumerate((1, 2, 6)):
@@ -95,7 +95,7 @@ class GroundDetail:
         hue = (self._hue.astype(np.float32) - 128.0) / _PER_UNIT
         hue += cv2.LUT(kind, np.ascontiguousarray(table[:, 3])) * self.noise(3, 3)
         tint = np.empty((*kind.shape, 3), np.uint8)
-        for channel, pull in enumerate((0.6, 0.0, 0.2)):
+        for channel, pull in enumerate((0.5, 0.1, -0.1)):
             factor = cv2.exp(0.5 * (tone + pull * hue))
             tint[..., channel] = np.clip(TINT_OF_ONE * factor, 0, 255)
         return tint

@@ -42,7 +42,7 @@ def paint_left(coarse: Table, x: float, y: float, offset: float, paint: float) -
 
 @wp.func
 def tint_at(tint: Bytes3, j: int, i: int, texels: int) -> wp.vec3:
-    """Albedo factor of texel (j, i) out of a coarser or equal raster, bilinear; 128 stands for 1, the code is square."""
+    """Albedo factor of texel (j, i) out of a raster of any size, bilinear; 128 stands for 1, the code is square."""
     n = tint.shape[0]
     scale = float(n) / float(texels)
     x = wp.clamp((float(i) + 0.5) * scale - 0.5, 0.0, float(n - 1))

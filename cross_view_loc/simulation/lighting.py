@@ -80,7 +80,7 @@ def ground_palette(appearance: Appearance, palette: Palette = TOWN_PALETTE) -> t
     dark[grass] *= season
     light[grass] = dark[grass] * [1.5, 1.25, 1.3]
     for material in (GroundMaterial.MEADOW, GroundMaterial.CROP, GroundMaterial.LITTER):
-        weak = np.sqrt(season)
+        weak = season**0.35
         dark[material] *= weak
         light[material] *= weak
     for material in (GroundMaterial.ASPHALT, GroundMaterial.PARKING_ASPHALT, GroundMaterial.YELLOW_LINE):

@@ -59,6 +59,9 @@ class StreetPlan:
     has_arterials: bool = True
 
 
+TOWN_PLAN = StreetPlan()
+
+
 @dataclass(frozen=True)
 class Region:
     """One kind of place. `style` and `land` name the fields of `TownStyle` and `LandStyle` they are drawn for."""
@@ -117,14 +120,14 @@ _ASPHALTS = (
     (0.13, 0.115, 0.125),
 )
 _GRAVELS = ((0.30, 0.26, 0.19), (0.45, 0.43, 0.39), (0.33, 0.32, 0.31), (0.34, 0.25, 0.17))
-_DIRTS = ((0.27, 0.19, 0.12), (0.36, 0.28, 0.19), (0.32, 0.17, 0.10), (0.19, 0.14, 0.10))
+_DIRTS = ((0.27, 0.19, 0.12), (0.34, 0.27, 0.18), (0.27, 0.155, 0.095), (0.19, 0.14, 0.10), (0.23, 0.18, 0.12))
 _GREENS = ((0.075, 0.13, 0.035), (0.06, 0.11, 0.03), (0.11, 0.15, 0.045), (0.13, 0.15, 0.06))
-_STRAWS = ((0.25, 0.21, 0.11), (0.31, 0.26, 0.15), (0.20, 0.18, 0.09), (0.27, 0.23, 0.15))
+_STRAWS = ((0.23, 0.20, 0.10), (0.28, 0.24, 0.13), (0.18, 0.165, 0.08), (0.22, 0.19, 0.12))
 _LITTERS = ((0.13, 0.09, 0.05), (0.20, 0.15, 0.09), (0.09, 0.09, 0.04), (0.24, 0.20, 0.14), (0.15, 0.09, 0.055))
 _CONCRETES = ((0.36, 0.35, 0.32), (0.44, 0.43, 0.40), (0.28, 0.26, 0.24), (0.38, 0.33, 0.28))
 _PLOUGHED = ((0.14, 0.10, 0.065), (0.08, 0.06, 0.045), (0.22, 0.16, 0.11), (0.24, 0.13, 0.08))
 _CROPS = ((0.07, 0.14, 0.035), (0.05, 0.10, 0.03), (0.12, 0.19, 0.05), (0.22, 0.21, 0.06))
-_STUBBLES = ((0.32, 0.26, 0.14), (0.40, 0.33, 0.18), (0.25, 0.21, 0.13), (0.21, 0.15, 0.08))
+_STUBBLES = ((0.32, 0.26, 0.14), (0.35, 0.29, 0.15), (0.25, 0.21, 0.13), (0.21, 0.15, 0.08))
 _PAVERS = ((0.27, 0.16, 0.12), (0.33, 0.24, 0.18), (0.22, 0.21, 0.20), (0.38, 0.32, 0.24))
 
 _COUNTRY_COLOURS = (
@@ -178,7 +181,7 @@ _SUBURB = Region(
         "hedge_share": Span(0.1, 0.6),
         "street_tree_share": Span(0.1, 0.9),
         "conifer_share": Span(0.0, 0.3),
-        "tree_density": Span(0.5, 2.2),
+        "tree_density": Span(1.0, 3.6),
     },
     {
         "unpaved_share": Pick((0.0,)),
@@ -193,7 +196,7 @@ _SUBURB = Region(
         "wood_spacing_m": Span(5.5, 9.0),
         "wood_height_m": Span(8.0, 16.0),
         "wood_setback_m": Span(1.5, 5.0),
-        "bush_density": Span(0.4, 2.2),
+        "bush_density": Span(1.0, 6.0),
         "roadside_trees_per_m": Span(0.005, 0.08),
         "house_scale": Span(1.0, 1.45),
         "trailer_share": Pick((0.0,)),
@@ -214,7 +217,7 @@ _SUBURB = Region(
 
 _RURAL = Region(
     "rural",
-    StreetPlan(Span(85.0, 170.0), Span(3.0, 22.0), Span(0.0, 9.0), 16.0, 0.15, 0.45, has_arterials=False),
+    StreetPlan(Span(75.0, 150.0), Span(3.0, 22.0), Span(0.0, 9.0), 16.0, 0.15, 0.45, has_arterials=False),
     _QUIET
     | {
         "collector_width_m": Span(6.2, 8.6),
@@ -226,7 +229,7 @@ _RURAL = Region(
         "hedge_share": Span(0.0, 0.4),
         "street_tree_share": Span(0.0, 0.3),
         "conifer_share": Span(0.0, 0.5),
-        "tree_density": Span(0.3, 1.6),
+        "tree_density": Span(0.3, 2.2),
     },
     {
         "unpaved_share": Pick((0.0, 0.35, 0.7, 1.0)),
@@ -238,10 +241,10 @@ _RURAL = Region(
         "wood_share": Span(0.05, 0.35),
         "field_share": Span(0.1, 0.6),
         "home_share": Span(0.1, 0.6),
-        "wood_spacing_m": Span(4.4, 7.0),
+        "wood_spacing_m": Span(3.9, 6.0),
         "wood_height_m": Span(7.0, 18.0),
         "wood_setback_m": Span(1.5, 6.0),
-        "bush_density": Span(0.1, 1.2),
+        "bush_density": Span(0.2, 2.5),
         "roadside_trees_per_m": Span(0.0, 0.04),
         "house_scale": Span(0.85, 1.25),
         "trailer_share": Pick((0.0, 0.2, 0.7)),
@@ -252,7 +255,7 @@ _RURAL = Region(
         "pole_share": Pick((0.3, 0.7, 1.0)),
         "lawn_spread": Span(0.15, 0.5),
         "bareness": Span(0.1, 0.9),
-        "roughness": Span(0.7, 2.0),
+        "roughness": Span(0.7, 1.7),
     },
     _COUNTRY_COLOURS,
     _LEAVES,
@@ -262,7 +265,7 @@ _RURAL = Region(
 
 _FOREST = Region(
     "forest",
-    StreetPlan(Span(95.0, 170.0), Span(6.0, 26.0), Span(3.0, 12.0), 18.0, 0.15, 0.55, has_arterials=False),
+    StreetPlan(Span(80.0, 150.0), Span(6.0, 26.0), Span(3.0, 12.0), 18.0, 0.15, 0.55, has_arterials=False),
     _RURAL.style | {"sidewalk_width_m": Span(1.5, 6.0), "conifer_share": Span(0.0, 0.95)},
     _RURAL.land
     | {
@@ -271,10 +274,10 @@ _FOREST = Region(
         "home_share": Span(0.1, 0.7),
         "unpaved_share": Pick((0.0, 0.0, 0.35, 0.8)),
         "shoulder_m": Span(0.2, 1.5),
-        "wood_spacing_m": Span(4.0, 6.0),
+        "wood_spacing_m": Span(3.7, 5.2),
         "wood_height_m": Span(9.0, 22.0),
-        "wood_setback_m": Span(1.0, 5.0),
-        "bush_density": Span(0.3, 1.5),
+        "wood_setback_m": Span(0.5, 4.0),
+        "bush_density": Span(1.0, 4.0),
         "pole_share": Pick((0.0, 0.3, 0.8)),
     },
     _COUNTRY_COLOURS,
@@ -284,5 +287,5 @@ _FOREST = Region(
 )
 
 _TABLE: Mapping[str, Region] = MappingProxyType(
-    {"town": Region("town", StreetPlan(), _TOWN_STYLE, {}), "suburb": _SUBURB, "rural": _RURAL, "forest": _FOREST}
+    {"town": Region("town", TOWN_PLAN, _TOWN_STYLE, {}), "suburb": _SUBURB, "rural": _RURAL, "forest": _FOREST}
 )

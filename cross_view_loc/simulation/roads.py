@@ -14,7 +14,7 @@ from shapely.ops import unary_union
 
 from cross_view_loc.simulation.centerline import Centerline
 from cross_view_loc.simulation.materials import GroundMaterial
-from cross_view_loc.simulation.regions import StreetPlan
+from cross_view_loc.simulation.regions import TOWN_PLAN, StreetPlan
 from cross_view_loc.simulation.style import TownStyle
 
 DRIVE_MARGIN_M = 25.0
@@ -24,9 +24,9 @@ SMALLEST_TOWN_WITH_DRIVES_M = 240.0
 BAY_WIDTH_M = 2.1
 KERB_RADIUS_M = 4.0
 """Of the rounded corners between roads."""
-TOWN_PLAN = StreetPlan()
 _BAY_CLEARANCE_M = 16.0
 _ATTEMPTS = 24
+_NETWORKS_TO_CHOOSE_FROM = 5
 _POINTS_PER_ROAD = 41
 
 
@@ -137,12 +137,18 @@ def build_network(
     size_m: float, style: TownStyle, rng: np.random.Generator, plan: StreetPlan = TOWN_PLAN
 ) -> RoadNetwork:
     """Draw a street network; towns of 240 m and more always get one that can be driven on."""
+    best: RoadNetwork | None = None
     for attempt in range(_ATTEMPTS - 1):
         # Plans wider than the town's shrink until a loop fits.
         shrink = min(1.0, TOWN_PLAN.block_m.high / plan.block_m.high) ** (attempt / _ATTEMPTS)
         network = _draw_network(size_m, style, rng, plan, shrink)
-        if network.drivable or size_m < SMALLEST_TOWN_WITH_DRIVES_M:
+        if plan is TOWN_PLAN and (network.drivable or size_m < SMALLEST_TOWN_WITH_DRIVES_M):
             return network
+        if best is None or network.drivable.number_of_edges() > best.drivable.number_of_edges():
+            best = network
+        # Few loops fit between long roads: choose among some networks the one with most to drive on.
+        if attempt >= _NETWORKS_TO_CHOOSE_FROM and (best.drivable or size_m < SMALLEST_TOWN_WITH_DRIVES_M):
+            return best
     return _draw_network(size_m, style, rng, plan, plain=True)
 
 

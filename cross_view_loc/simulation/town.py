@@ -17,6 +17,7 @@ from cross_view_loc.simulation.ground import GroundCanvas
 from cross_view_loc.simulation.markings import bay_slots, paint_streets
 from cross_view_loc.simulation.mesh import MeshBuilder, TriangleMesh
 from cross_view_loc.simulation.palette import TOWN_PALETTE, Palette
+from cross_view_loc.simulation.places import classify_place
 from cross_view_loc.simulation.regions import region_named
 from cross_view_loc.simulation.roads import RoadAreas, RoadNetwork, build_areas, build_network
 from cross_view_loc.simulation.site import Site
@@ -35,6 +36,8 @@ class Town:
     mesh: static geometry (`TriangleMesh`, ENU metres). ground_material, markings, wear: (n, n) uint8 rasters with row 0
     at the north edge and column 0 at the west edge, see `GroundCanvas`. trees: (T, 4) east, north, crown radius,
     height in metres. network, areas: the roads and what they cover. style: how this town is built.
+    region: one of REGIONS. palette: the colours of its ground and leaves. tint: (m, m, 3) uint8 factors on the ground's
+    albedo over the same square as the other rasters, at any resolution; 128 stands for 1, the code is square.
     """
 
     def __init__(
@@ -80,6 +83,10 @@ class Town:
     def ground_pixel(self, points: ArrayLike) -> NDArray[np.float64]:
         """(..., 2) column and row in the ground rasters of map points (..., 2 or more), pixel centres at + 0.5."""
         return self._canvas.pixel(points)
+
+    def place_at(self, east_m: float, north_m: float) -> str:
+        """The class of the scene at a position: "junction", "street" or "bend", see `places.classify_place`."""
+        return classify_place(self.network, east_m, north_m)
 
     def cars(self, seed: int, occupancy: float = 0.6, keep_clear: BaseGeometry | None = None) -> TriangleMesh:
         """Parked and moving cars for one moment.

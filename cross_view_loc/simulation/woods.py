@@ -57,16 +57,17 @@ def grow_woods(site: Site, land: LandStyle, clearance: Clearance) -> None:
     points = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
     points = (points + rng.uniform(-0.45, 0.45, points.shape) * spacing).clip(-half, half)
     height = land.wood_height_m * rng.uniform(0.55, 1.25, len(points))
-    radius = np.minimum(0.62 * spacing * rng.uniform(0.6, 1.25, len(points)), 0.32 * height)
+    radius = np.minimum(0.74 * spacing * rng.uniform(0.6, 1.3, len(points)), 0.36 * height)
     wooded = site.canvas.material_at(points) == GroundMaterial.LITTER
     gap = rng.random(len(points)) < rng.uniform(0.0, 0.3)
     setback = land.wood_setback_m * rng.uniform(0.5, 1.5, len(points)) + 0.5 * radius
     keep = wooded & ~gap & (clearance.any_m(points) > setback)
     trees = np.concatenate([points, radius[:, None], height[:, None]], axis=1)[keep]
     near = clearance.road_m(trees[:, :2]) < _NEAR_ROAD_M
-    share = rng.uniform(0.18, 0.5)
-    trunks = (share - 0.1, share + 0.1)
-    for part, detail in ((trees[near], 2), (trees[~near], 1)):
+    # Branches reach low where light comes in from the road, and high inside.
+    share = rng.uniform(0.12, 0.45)
+    edge = (0.04, max(0.1, share))
+    for part, trunks, detail in ((trees[near], edge, 2), (trees[~near], (share - 0.05, share + 0.1), 1)):
         add_trees(site.builder, site.terrain, part, site.style.conifer_share, rng, trunks, detail)
     site.planter.plant_all(trees)
 
@@ -88,6 +89,27 @@ def line_roads(site: Site, network: RoadNetwork, land: LandStyle, clearance: Cle
     keep &= np.abs(points).max(axis=1) < site.canvas.size_m / 2 - 2.0
     add_trees(site.builder, site.terrain, trees[keep], site.style.conifer_share, rng, (0.2, 0.45))
     site.planter.plant_all(trees[keep])
+
+
+def grow_hedgerows(site: Site, fields: list[BaseGeometry], clearance: Clearance) -> None:
+    """Trees and shrubs along the edges of some fields."""
+    rng = site.rng
+    places = [np.zeros((0, 2))]
+    for field in fields:
+        if rng.random() < 0.5 or field.is_empty:
+            continue
+        share = np.sort(rng.random(rng.poisson(field.exterior.length / rng.uniform(2.5, 14.0))))
+        share = share[(share > rng.uniform(0.0, 0.5)) & (share < rng.uniform(0.5, 1.0))]
+        line = [field.exterior.interpolate(s, normalized=True).coords[0] for s in share]
+        places.append(np.array(line).reshape(-1, 2) + rng.normal(0.0, 0.7, (len(line), 2)))
+    points = np.concatenate(places)
+    radius = rng.uniform(0.8, 2.6, len(points)) * rng.uniform(0.7, 1.5, len(points))
+    height = radius * rng.uniform(1.4, 3.2, len(points)) + 0.5
+    keep = np.isin(site.canvas.material_at(points), _SOFT) & (clearance.any_m(points) > _TREE_FROM_ROAD_M + radius)
+    keep &= np.abs(points).max(axis=1, initial=0.0) < site.canvas.size_m / 2 - 2.0
+    trees = np.concatenate([points, radius[:, None], height[:, None]], axis=1)[keep]
+    add_trees(site.builder, site.terrain, trees, site.style.conifer_share, rng, (0.03, 0.3), 1)
+    site.planter.plant_all(trees)
 
 
 def grow_gardens(site: Site, gardens: list[BaseGeometry], density: float, clearance: Clearance) -> None:
@@ -127,8 +149,9 @@ def _scattered(areas: list[BaseGeometry], per_100_m2: float, rng: np.random.Gene
         west, south, east, north = area.bounds
         count = rng.poisson(per_100_m2 * (east - west) * (north - south) / 100.0 * rng.uniform(0.3, 1.7))
         points = rng.uniform([west, south], [east, north], (count, 2))
-        follows = rng.random(count) < 0.5
-        points[1:][follows[1:]] = points[:-1][follows[1:]] + rng.normal(0.0, 1.8, (int(follows[1:].sum()), 2))
+        follows = rng.random(count) < 0.7
+        leader = np.maximum.accumulate(np.where(follows, 0, np.arange(count)))
+        points = points[leader] + np.where(follows[:, None], rng.normal(0.0, 2.0, (count, 2)), 0.0)
         prepare(area)
         chosen.append(points[contains_xy(area, points[:, 0], points[:, 1])])
     return np.concatenate(chosen)
