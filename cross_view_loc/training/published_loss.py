@@ -1,8 +1,8 @@
 """The loss the published method was trained with (Loc², arXiv 2509.09792), on this package's matcher.
 
 Virtual points, a 10×10 grid in a 5 m square about the vehicle, are moved by the estimated and by the true pose; the
-loss is their mean distance. The estimate is the weighted scale-aware Procrustes alignment of matches sampled from the score,
-so gradients reach the descriptors through the matches' weights. Beside it stands an InfoNCE in both directions.
+loss is their mean distance. The estimate is the weighted scale-aware Procrustes alignment of matches sampled from the
+score, so gradients reach the descriptors through the matches' weights. Beside it stands an InfoNCE in both directions.
 
 Two things differ because the network does: a learned confidence per ground cell takes the part of the dustbin, and
 patches turn with the prior heading, so the pose is found in patch coordinates.

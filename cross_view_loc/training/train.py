@@ -30,13 +30,14 @@ from cross_view_loc.training.batches import (
 )
 from cross_view_loc.training.checkpoint import checkpoint_path
 from cross_view_loc.training.losses import depth_loss, matcher_losses
+from cross_view_loc.training.manifest import load_manifest
 from cross_view_loc.training.optimise import Run, optimise
 from cross_view_loc.training.published_loss import published_losses
 from cross_view_loc.training.settings import LOSSES, TrainingSettings
 from cross_view_loc.training.town_data import TownData, load_town
 from cross_view_loc.training.validation import fixed_samples, validate
 
-__all__ = ["TrainingSettings", "load_towns", "train_depth", "train_matcher"]
+__all__ = ["TrainingSettings", "load_data", "load_towns", "train_depth", "train_matcher"]
 
 
 def load_towns(folder: Path) -> list[TownData]:
@@ -45,6 +46,19 @@ def load_towns(folder: Path) -> list[TownData]:
     if not paths:
         raise MissingInputError(f"no town_*.npz in {folder}; make some with `cross_view_loc train data --out {folder}`")
     return [load_town(path) for path in paths]
+
+
+def load_data(paths: Sequence[Path]) -> list[TownData]:
+    """Towns of folders and views of manifests, in the order given; errors as of `load_towns` and `load_manifest`."""
+    data: list[TownData] = []
+    manifest_seed = -1
+    for path in paths:
+        if path.is_dir():
+            data += load_towns(path)
+        else:
+            data += (sets := load_manifest(path, manifest_seed))
+            manifest_seed -= len(sets)
+    return data
 
 
 def train_depth(
