@@ -51,7 +51,7 @@ class Loc2Matcher:
     def __init__(self, network: Loc2Network, spec: Loc2Specification, backbone: Backbone, device: str = "cpu") -> None:
         self.network, self.spec, self.backbone, self.device = network.to(device).eval(), spec, backbone, device
         self._aerial_points = aerial_points(spec).to(device)
-        self._last: tuple[tuple[object, ...], AerialFeatures] | None = None
+        self._last: tuple[PatchSource, tuple[float, ...], AerialFeatures] | None = None
 
     def match(
         self,
@@ -83,12 +83,12 @@ class Loc2Matcher:
             rotation = prior.yaw_rad + camera_azimuth_rad - self.spec.heading_in_tile_rad
             rotation = math.remainder(round(rotation / SNAP_HEADING_RAD) * SNAP_HEADING_RAD, 2 * math.pi)
         east, north = round(prior.east_m / SNAP_M) * SNAP_M, round(prior.north_m / SNAP_M) * SNAP_M
-        key = (aerial_map, east, north, round(rotation, 6))
-        if self._last is None or self._last[0] != key:
+        key = (east, north, round(rotation, 6))
+        if self._last is None or self._last[0] is not aerial_map or self._last[1] != key:
             patch = aerial_map.patch(east, north, self.spec.aerial_px, self.spec.meters_per_pixel, rotation)
             tokens = self.backbone(to_unit_image(patch.image, self.spec.aerial_px, self.spec.aerial_px))
-            self._last = key, AerialFeatures(patch, tokens[0])
-        return self._last[1]
+            self._last = aerial_map, key, AerialFeatures(patch, tokens[0])
+        return self._last[2]
 
     @torch.inference_mode()
     def score(self, ground: LiftedGround, aerial: AerialFeatures) -> Tensor:
