@@ -58,7 +58,7 @@ def lay_roads(site: Site, network: RoadNetwork, areas: RoadAreas, land: LandStyl
         _wear_shoulders(canvas, detail, land, rng)
     for road in network.roads:
         if road.surface in (GroundMaterial.ASPHALT, GroundMaterial.CONCRETE):
-            _mark(canvas, network, road, site, bool(land.yellow_paint))
+            _mark(canvas, network, road, site, land)
             _age_asphalt(canvas, detail, road, land, rng)
         else:
             _rut(detail, road, land, rng)
@@ -95,8 +95,8 @@ def _wear_shoulders(canvas: GroundCanvas, detail: GroundDetail, land: LandStyle,
     material[shoulder] = GroundMaterial.DIRT if rng.random() < 0.4 else GroundMaterial.GRAVEL
 
 
-def _mark(canvas: GroundCanvas, network: RoadNetwork, road: Road, site: Site, yellow: bool) -> None:
-    if not yellow:
+def _mark(canvas: GroundCanvas, network: RoadNetwork, road: Road, site: Site, land: LandStyle) -> None:
+    if land.kerbs and not land.yellow_paint:
         mark_road(canvas, network, road, site.style, site.rng)
         return
     rng, center = site.rng, road.center
@@ -106,7 +106,7 @@ def _mark(canvas: GroundCanvas, network: RoadNetwork, road: Road, site: Site, ye
     has_edges, is_double = rng.random() < max(0.3, site.style.edge_line_share), rng.random() < 0.6
     if road.kind is not RoadKind.COLLECTOR or not road.paint or end - start < 12.0 or not has_center:
         return
-    if road.surface is GroundMaterial.ASPHALT:
+    if road.surface is GroundMaterial.ASPHALT and land.yellow_paint:
         canvas.fill_outline(center.strip(start - 0.3, end + 0.3, 0.0, 0.9), GroundMaterial.YELLOW_LINE)
     if is_double:
         for left in (0.13, -0.13):
@@ -145,6 +145,8 @@ def _age_asphalt(
         canvas.wear_crack(points, int(rng.uniform(70, 200)))
         if rng.random() < 0.4:
             detail.stroke(points, 0.25, -0.35)
+    for _ in range(rng.poisson(1.2 * land.kerbs * length / 100.0)):
+        canvas.wear_disc(center.position(rng.uniform(0.0, length), rng.uniform(-0.35, 0.35) * road.width_m), 0.36, 150)
     if rng.random() < 0.5:  # the seam between two lanes' layers
         canvas.wear_crack(center.position(along, rng.normal(0.0, 0.04, len(along))), int(rng.uniform(40, 140)))
 

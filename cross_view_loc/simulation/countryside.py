@@ -14,7 +14,7 @@ from cross_view_loc.simulation.footprints import split_into_lots
 from cross_view_loc.simulation.homes import HomeBuilder
 from cross_view_loc.simulation.land import LandStyle
 from cross_view_loc.simulation.materials import GroundMaterial
-from cross_view_loc.simulation.poles import raise_poles
+from cross_view_loc.simulation.poles import raise_poles, raise_rails
 from cross_view_loc.simulation.regions import Region
 from cross_view_loc.simulation.roads import RoadAreas, RoadNetwork
 from cross_view_loc.simulation.site import Site
@@ -45,7 +45,7 @@ def build_countryside(
     for polygon in areas.sidewalks:
         site.canvas.fill(polygon, _verge(region, rng))
     wild: list[BaseGeometry] = []
-    fields: list[Polygon] = []
+    fields: list[BaseGeometry] = []
     for block in areas.blocks:
         _use_block(site, block, land, detail, homes, wild, fields)
     _dry_out(site, land, detail)
@@ -56,11 +56,12 @@ def build_countryside(
     clearance = Clearance(site, homes.buildings)
     grow_woods(site, land, clearance)
     line_roads(site, network, land, clearance)
-    grow_hedgerows(site, fields, clearance)
-    grow_gardens(site, homes.gardens, site.style.tree_density, clearance)
+    grow_hedgerows(site, land, fields, clearance)
+    grow_gardens(site, land, homes.gardens, clearance)
     grow_bushes(site, homes.gardens, land.bush_density, clearance)
     grow_bushes(site, wild, 0.5 * land.bush_density, clearance)
     raise_poles(site, network, land, clearance)
+    raise_rails(site, network, land, clearance)
     return network, detail.tint(land.roughness)
 
 
@@ -77,7 +78,7 @@ def _use_block(
     detail: GroundDetail,
     homes: HomeBuilder,
     wild: list[BaseGeometry],
-    fields: list[Polygon],
+    fields: list[BaseGeometry],
 ) -> None:
     """Wood, fields, homes or meadow; woods and meadows keep a few clearings and homes."""
     rng = site.rng

@@ -3,7 +3,7 @@
 # Annotations here are Warp types, which mean nothing to mypy.
 # mypy: ignore-errors
 
-from cross_view_loc.simulation.materials import SurfaceMaterial
+from cross_view_loc.simulation.materials import EVERGREEN_SEED, SurfaceMaterial
 from cross_view_loc.simulation.noise import TABLE_SIZE
 from cross_view_loc.simulation.warp_runtime import MODULE_OPTIONS, wp
 
@@ -16,6 +16,7 @@ SUN = wp.constant(3)  # parallel projection of the true scene, for the shadow ma
 
 MISS = wp.constant(wp.int64(9223372036854775807))  # depth-buffer value where nothing was hit
 NOISE_MASK = wp.constant(TABLE_SIZE - 1)
+EVERGREEN = wp.constant(EVERGREEN_SEED)
 LEAF = wp.constant(int(SurfaceMaterial.LEAF))  # the one material that visibility must know (cut-outs)
 
 
@@ -138,6 +139,8 @@ def noise_on(table: wp.array(dtype=float, ndim=2), p: wp.vec3, frequency: float,
 @wp.func
 def is_bare(scene: SceneData, seed: int) -> bool:
     """Whether this tree has dropped its leaves; a few never do."""
+    if seed >= EVERGREEN:
+        return False
     return draw(seed, 6) < scene.bareness * 1.15 - 0.1
 
 

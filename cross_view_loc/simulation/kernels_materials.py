@@ -5,7 +5,16 @@
 # In Warp float(0.0) declares a variable where a literal is a constant, and there is no `in`.
 # ruff: noqa: UP018
 
-from cross_view_loc.simulation.kernels_common import Look, SceneData, draw, hash3, is_bare, noise_at, noise_on
+from cross_view_loc.simulation.kernels_common import (
+    EVERGREEN,
+    Look,
+    SceneData,
+    draw,
+    hash3,
+    is_bare,
+    noise_at,
+    noise_on,
+)
 from cross_view_loc.simulation.warp_runtime import MODULE_OPTIONS, wp
 
 wp.set_module_options(MODULE_OPTIONS)
@@ -188,6 +197,9 @@ def crown(scene: SceneData, look: Look, p: wp.vec3, n: wp.vec3, seed: int):
     t = draw(seed, 3 + (look.seed & 1023))
     c = look.leaf_dark * (1.0 - t) + look.leaf_light * t
     turned = wp.clamp(look.autumn * 1.7 - draw(seed, 31) * 0.9, 0.0, 1.0)
+    if seed >= EVERGREEN:  # between today's leaves and what is green all year
+        turned = 0.0
+        c = c * 0.4 + wp.vec3(0.04, 0.065, 0.03) * (0.4 + 0.7 * draw(seed, 33))
     if turned > 0.0:  # each tree turns at its own time and to its own colour
         hue = draw(seed, 32)
         c = c * (1.0 - turned) + wp.vec3(0.22 + 0.10 * hue, 0.06 + 0.11 * hue, 0.012) * turned

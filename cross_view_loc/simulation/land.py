@@ -34,6 +34,11 @@ class LandStyle:
     wood_setback_m: float
     """Between the road and the edge of woods."""
     bush_density: float
+    """Bushes per 100 m² of gardens."""
+    evergreen_share: float
+    """Broad-leaved trees that keep their leaves; conifers always do."""
+    rail_share: float
+    """Sides of roads with a guard rail or marker posts."""
     roadside_trees_per_m: float
     house_scale: float
     trailer_share: float

@@ -63,6 +63,10 @@ class SurfaceMaterial(IntEnum):
     PAINTED = 14
 
 
+EVERGREEN_SEED = 1 << 30
+"""LEAF triangles with seeds from here on belong to trees without seasons."""
+
+
 def coloured_seed(colour: tuple[float, float, float], variant: int = 0) -> int:
     """A triangle's seed that holds a linear albedo (0 to 1) in its low 18 bits, square-root coded; `variant` 0-4095."""
     red, green, blue = (min(63, max(0, round(63 * value**0.5))) for value in colour)

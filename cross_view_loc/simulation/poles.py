@@ -1,4 +1,4 @@
-"""Telegraph poles with their wires along country roads."""
+"""What stands along country roads: telegraph poles with their wires, guard rails and marker posts."""
 
 from __future__ import annotations
 
@@ -42,6 +42,30 @@ def raise_poles(site: Site, network: RoadNetwork, land: LandStyle, clearance: Cl
         for offset in (-_ARM_M, 0.0, _ARM_M):
             across = offset * np.stack([-np.sin(yaws), np.cos(yaws)], axis=1)
             _hang(site, np.concatenate([places + across, arms[:, None]], axis=1))
+
+
+def raise_rails(site: Site, network: RoadNetwork, land: LandStyle, clearance: Clearance) -> None:
+    """Guard rails, or marker posts, along one side of some roads; open at drives and junctions."""
+    rng, limit = site.rng, site.canvas.size_m / 2 - 2.0
+    for road in network.roads:
+        for side in (1, -1):
+            wanted, is_rail = rng.random(2)
+            beside, (begin, end) = rng.uniform(0.7, 1.6), np.sort(rng.random(2))
+            if wanted >= land.rail_share:
+                continue
+            spacing = 4.0 if is_rail < 0.6 else 20.0
+            distance = np.arange(begin, end, spacing / road.center.length_m) * road.center.length_m
+            places = road.center.position(distance, side * (road.width_m / 2 + beside))
+            keep = (clearance.any_m(places) > 0.4) & (np.abs(places).max(axis=1, initial=0.0) < limit)
+            places, yaws = places[keep], np.arctan2(*road.center.tangent(distance[keep]).T[::-1])
+            ground = site.terrain.height(places[:, 0], places[:, 1])
+            if spacing > 10.0:
+                white = coloured_seed((0.7, 0.7, 0.68))
+                site.builder.add_boxes(places, 0.06, ground - 0.2, ground + 1.0, yaws, SurfaceMaterial.PAINTED, white)
+                continue
+            site.builder.add_boxes(places, 0.07, ground - 0.2, ground + 0.7, yaws, SurfaceMaterial.METAL, 2)
+            half = [spacing / 2 + 0.05, 0.05]
+            site.builder.add_boxes(places, half, ground + 0.42, ground + 0.74, yaws, SurfaceMaterial.METAL, 3)
 
 
 def _hang(site: Site, ends: NDArray[np.float64]) -> None:

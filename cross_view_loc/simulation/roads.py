@@ -146,7 +146,7 @@ def build_network(
             return network
         if best is None or network.drivable.number_of_edges() > best.drivable.number_of_edges():
             best = network
-        # Few loops fit between long roads: choose among some networks the one with most to drive on.
+        # Few loops fit between long roads: take the network with most to drive on.
         if attempt >= _NETWORKS_TO_CHOOSE_FROM and (best.drivable or size_m < SMALLEST_TOWN_WITH_DRIVES_M):
             return best
     return _draw_network(size_m, style, rng, plan, plain=True)

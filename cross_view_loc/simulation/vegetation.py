@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from shapely import contains_xy
 
 from cross_view_loc.simulation.ground import GroundCanvas
-from cross_view_loc.simulation.materials import GroundMaterial, SurfaceMaterial
+from cross_view_loc.simulation.materials import EVERGREEN_SEED, GroundMaterial, SurfaceMaterial
 from cross_view_loc.simulation.mesh import MeshBuilder
 from cross_view_loc.simulation.terrain import Terrain
 
@@ -72,19 +72,23 @@ def add_trees(
     rng: np.random.Generator,
     trunk_share: tuple[float, float] = (0.22, 0.34),
     detail: int = 2,
+    evergreen: bool = False,
 ) -> None:
     """Add trunks and bulgy crowns for trees (T, 4) of east, north, radius, height.
 
     trunk_share: range of the bare trunk's share of the height. detail: how often the crowns' faces are cut in four.
+    evergreen: whether they keep their leaves and their colour all year.
     """
     count = len(trees)
     if count == 0:
         return
     x, y, radius, height = trees.T
     ground = terrain.height(x, y)
-    seeds = rng.integers(1 << 30, size=count)
+    seeds = rng.integers(EVERGREEN_SEED, size=count)
     trunk = height * rng.uniform(*trunk_share, count)
     height = np.maximum(height, trunk + 1.45 * radius)
+    if evergreen:
+        seeds = seeds + EVERGREEN_SEED
     conifer = rng.random(count) < conifer_share
     half_sizes = np.repeat((0.05 * radius + 0.05)[:, None], 2, axis=1)
     yaws = rng.uniform(0.0, np.pi, count)
@@ -125,6 +129,41 @@ def add_crowns(
         SurfaceMaterial.LEAF,
         np.repeat(seeds, len(faces)),
     )
+
+
+def add_lobed_trees(
+    builder: MeshBuilder,
+    terrain: Terrain,
+    trees: NDArray[np.float64],
+    evergreen_share: float,
+    rng: np.random.Generator,
+    trunk_share: tuple[float, float],
+    lobes: int = 3,
+) -> None:
+    """Add broad-leaved trees (T, 4) whose crowns are a few overlapping masses, no two alike."""
+    count = len(trees)
+    if count == 0:
+        return
+    x, y, radius, height = trees.T
+    ground = terrain.height(x, y)
+    seeds = rng.integers(EVERGREEN_SEED, size=count) + EVERGREEN_SEED * (rng.random(count) < evergreen_share)
+    trunk = height * rng.uniform(*trunk_share, count)
+    thickness = np.repeat((0.035 * radius + 0.05)[:, None], 2, axis=1)
+    tops = ground + 0.5 * (trunk + height)
+    yaws = rng.uniform(0.0, np.pi, count)
+    builder.add_boxes(trees[:, :2], thickness, ground - 0.3, tops, yaws, SurfaceMaterial.TRUNK, seeds)
+    size = rng.uniform(0.5, 0.8, (count, lobes))
+    angle = (
+        rng.uniform(0.0, 2 * np.pi, (count, 1)) + 2 * np.pi / lobes * np.arange(lobes) + rng.normal(0, 0.4, size.shape)
+    )
+    away = (1.0 - size) * radius[:, None]
+    deep = (height - trunk)[:, None] / 2
+    up = (ground + (height + trunk) / 2)[:, None] + (1.0 - size) * deep * rng.uniform(-1.0, 1.0, size.shape)
+    middles = np.stack([x[:, None] + away * np.cos(angle), y[:, None] + away * np.sin(angle), up], axis=-1)
+    half_sizes = np.stack([size * radius[:, None], size * radius[:, None], size * deep], axis=-1)
+    flat = np.zeros(count * lobes, bool)
+    parts = middles.reshape(-1, 3), half_sizes.reshape(-1, 3)
+    add_crowns(builder, *parts, flat, np.repeat(seeds, lobes), rng, 1)
 
 
 @lru_cache(maxsize=3)

@@ -12,7 +12,7 @@ from cross_view_loc.simulation.land import LandStyle
 from cross_view_loc.simulation.materials import ROAD_MATERIALS, GroundMaterial
 from cross_view_loc.simulation.roads import RoadNetwork
 from cross_view_loc.simulation.site import Site
-from cross_view_loc.simulation.vegetation import add_crowns, add_trees
+from cross_view_loc.simulation.vegetation import add_crowns, add_lobed_trees, add_trees
 
 _NEAR_ROAD_M = 14.0
 """Trees this close to a road get finer crowns."""
@@ -68,7 +68,7 @@ def grow_woods(site: Site, land: LandStyle, clearance: Clearance) -> None:
     share = rng.uniform(0.12, 0.45)
     edge = (0.04, max(0.1, share))
     for part, trunks, detail in ((trees[near], edge, 2), (trees[~near], (share - 0.05, share + 0.1), 1)):
-        add_trees(site.builder, site.terrain, part, site.style.conifer_share, rng, trunks, detail)
+        _add(site, land, part, trunks, detail)
     site.planter.plant_all(trees)
 
 
@@ -87,11 +87,11 @@ def line_roads(site: Site, network: RoadNetwork, land: LandStyle, clearance: Cle
     trees = np.concatenate([points, radius[:, None], height[:, None]], axis=1)
     keep = np.isin(site.canvas.material_at(points), _SOFT) & (clearance.any_m(points) > _TREE_FROM_ROAD_M)
     keep &= np.abs(points).max(axis=1) < site.canvas.size_m / 2 - 2.0
-    add_trees(site.builder, site.terrain, trees[keep], site.style.conifer_share, rng, (0.2, 0.45))
+    _add(site, land, trees[keep], (0.2, 0.45))
     site.planter.plant_all(trees[keep])
 
 
-def grow_hedgerows(site: Site, fields: list[BaseGeometry], clearance: Clearance) -> None:
+def grow_hedgerows(site: Site, land: LandStyle, fields: list[BaseGeometry], clearance: Clearance) -> None:
     """Trees and shrubs along the edges of some fields."""
     rng = site.rng
     places = [np.zeros((0, 2))]
@@ -108,19 +108,19 @@ def grow_hedgerows(site: Site, fields: list[BaseGeometry], clearance: Clearance)
     keep = np.isin(site.canvas.material_at(points), _SOFT) & (clearance.any_m(points) > _TREE_FROM_ROAD_M + radius)
     keep &= np.abs(points).max(axis=1, initial=0.0) < site.canvas.size_m / 2 - 2.0
     trees = np.concatenate([points, radius[:, None], height[:, None]], axis=1)[keep]
-    add_trees(site.builder, site.terrain, trees, site.style.conifer_share, rng, (0.03, 0.3), 1)
+    _add(site, land, trees, (0.03, 0.3), 1)
     site.planter.plant_all(trees)
 
 
-def grow_gardens(site: Site, gardens: list[BaseGeometry], density: float, clearance: Clearance) -> None:
-    """Trees scattered over the lots of homes; `density` is about the number per 100 m²."""
+def grow_gardens(site: Site, land: LandStyle, gardens: list[BaseGeometry], clearance: Clearance) -> None:
+    """Trees scattered over the lots of homes."""
     rng = site.rng
-    points = _scattered(gardens, 0.45 * density, rng)
+    points = _scattered(gardens, 0.45 * site.style.tree_density, rng)
     radius = rng.uniform(1.0, 3.8, len(points)) * rng.uniform(0.8, 1.4, len(points))
     height = radius * rng.uniform(1.5, 3.0, len(points)) + 0.8
     keep = np.isin(site.canvas.material_at(points), _SOFT) & (clearance.any_m(points) > 0.5 + 0.5 * radius)
     trees = np.concatenate([points, radius[:, None], height[:, None]], axis=1)[keep]
-    add_trees(site.builder, site.terrain, trees, site.style.conifer_share, rng, (0.12, 0.35))
+    _add(site, land, trees, (0.12, 0.35))
     site.planter.plant_all(trees)
 
 
@@ -138,6 +138,22 @@ def grow_bushes(site: Site, areas: list[BaseGeometry], per_100_m2: float, cleara
     sizes = np.stack([radius, radius, height], axis=1)
     if len(points):
         add_crowns(site.builder, middles, sizes, np.zeros(len(points), bool), seeds, rng, 1)
+
+
+def _add(
+    site: Site, land: LandStyle, trees: NDArray[np.float64], trunk_share: tuple[float, float], detail: int = 2
+) -> None:
+    """Evergreen conifers and broad-leaved trees; far from roads (detail 1) crowns are single masses."""
+    conifer = site.rng.random(len(trees)) < site.style.conifer_share
+    parts = (site.builder, site.terrain)
+    add_trees(*parts, trees[conifer], 1.0, site.rng, trunk_share, detail, evergreen=True)
+    broad = trees[~conifer]
+    if detail == 2:
+        add_lobed_trees(*parts, broad, land.evergreen_share, site.rng, trunk_share)
+        return
+    keeps = site.rng.random(len(broad)) < land.evergreen_share
+    for part, evergreen in ((broad[keeps], True), (broad[~keeps], False)):
+        add_trees(*parts, part, 0.0, site.rng, trunk_share, detail, evergreen)
 
 
 def _scattered(areas: list[BaseGeometry], per_100_m2: float, rng: np.random.Generator) -> NDArray[np.float64]:
