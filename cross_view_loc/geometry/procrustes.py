@@ -7,6 +7,7 @@ parametrised by its angle).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -36,9 +37,18 @@ def rotate(points: Tensor, yaw_rad: Tensor) -> Tensor:
     return torch.stack([c * x - s * y, s * x + c * y], -1)
 
 
-def procrustes(source: Tensor, target: Tensor, weight: Tensor, with_scale: bool = True) -> Similarity:
+def procrustes(
+    source: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    with_scale: bool = True,
+    log_scale_std: float = math.inf,
+    noise_m: float = 1.0,
+) -> Similarity:
     """Best similarity (or rigid motion) taking source (..., N, 2) to target (..., N, 2) under weights (..., N) ≥ 0.
 
+    A finite `log_scale_std` is a Gaussian prior about 0 on the log of the scale: the measured log-scale, whose variance
+    follows from matches off by `noise_m` along each axis, is drawn towards 0 by inverse variances; 0 fixes the scale.
     Degenerate input (all weight on one point, or none) gives yaw 0 and scale 1 about the weighted centroids rather than
     NaN, so that a batch of hypotheses survives its bad members.
     """
@@ -54,8 +64,12 @@ def procrustes(source: Tensor, target: Tensor, weight: Tensor, with_scale: bool 
     degenerate = (spread < 1e-9) | (torch.hypot(dot, cross) < 1e-12)
     yaw = torch.where(degenerate, torch.zeros_like(dot), torch.atan2(cross, dot))
     scale = torch.ones_like(dot)
-    if with_scale:
+    if with_scale and log_scale_std > 0:
         scale = torch.where(degenerate, scale, torch.hypot(dot, cross) / spread.clamp(min=1e-12))
+        if math.isfinite(log_scale_std):
+            effective = total[..., 0].square() / weight.square().sum(-1).clamp(min=1e-12)
+            precision = effective * spread * scale.square() / noise_m**2
+            scale = scale.pow(precision / (precision + 1 / log_scale_std**2))
     turned = scale[..., None] * rotate(mean_source[..., None, :], yaw)[..., 0, :]
     return Similarity(yaw, scale, mean_target - turned)
 
