@@ -17,6 +17,7 @@ from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection, mercator_p
 from cross_view_loc.geometry.transforms import from_quaternion, inverse, rpy, transform, yaw_of
 from cross_view_loc.settings import Settings
 from cross_view_loc.simulation import recording, sensors, tiles
+from cross_view_loc.simulation.drive_renderer import DriveRenderer
 from cross_view_loc.simulation.materials import GroundMaterial
 from cross_view_loc.simulation.messages import TYPESTORE
 from cross_view_loc.simulation.rig import make_rig
@@ -39,6 +40,9 @@ class CircleDrive:
         angle = 0.25 * t_s
         return np.array([7.5 * np.cos(angle), 7.5 * np.sin(angle), 0.1])
 
+    def turn_rate_rad_s(self, t_s: float) -> float:
+        return 0.25
+
 
 class PaintedPlane:
     """Stands in for the renderer: a plane with grey waves of WAVE_M, whose phase says where one is along an axis."""
@@ -51,20 +55,20 @@ class PaintedPlane:
         north = center_north - (np.arange(height) + 0.5 - height / 2) * meters_per_pixel
         return np.broadcast_to(east if self.axis == "east" else north[:, None], (height, width))
 
-    def pinhole(self, T_map_camera, width, height, focal_px, velocity=None):
+    def pinhole(self, T_map_camera, width, height, focal_px, velocity=None, time_s=0.0):
         return np.zeros((height, width))
 
-    def panorama(self, T_map_camera, width, height):
+    def panorama(self, T_map_camera, width, height, time_s=0.0):
         return np.zeros((height, width))
 
     def render(self, cameras):
         images = [np.repeat(128 + 100 * np.sin(2 * np.pi / WAVE_M * m)[..., None], 3, axis=-1) for m in cameras]
-        return np.clip(np.round(images), 0, 255).astype(np.uint8), None
+        return np.clip(np.round(images), 0, 255).astype(np.uint8), np.zeros(len(cameras))
 
 
 def recorder(rig_name: str = "front", gnss: str = "honest") -> recording.Recorder:
     rig = make_rig(rig_name, 0.2)
-    return recording.Recorder(CircleDrive(), PaintedPlane(), rig, PROJECTION, 4, 2.0, 5.0, gnss)
+    return recording.Recorder(CircleDrive(), DriveRenderer(PaintedPlane(), None), rig, PROJECTION, 4, 2.0, 5.0, gnss)
 
 
 def read_bag(path: Path) -> dict[str, list[tuple[int, object]]]:

@@ -10,12 +10,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from cross_view_loc.simulation.gap import GAPS
+from cross_view_loc.simulation.regions import REGIONS
 from cross_view_loc.simulation.rig import RIG_NAMES
 from cross_view_loc.simulation.simulate import SimulationSettings, simulate
 
 EXAMPLES = """examples:
   cross_view_loc simulate --seed 9001 --out /tmp/drive
   cross_view_loc simulate --seed 9001 --out /tmp/drive --duration 20 --cameras surround --gnss dishonest
+  cross_view_loc simulate --seed 9001 --out /tmp/hard --gap hard --region suburb
   cross_view_loc run /tmp/drive/bag --map /tmp/drive/map.mbtiles --config /tmp/drive/localizer.yaml
 
 The folder then holds bag/ (rosbag2, mcap), map.mbtiles, truth.tum (base_link in map at every image) and
@@ -53,6 +56,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--cameras", choices=RIG_NAMES, default=defaults.cameras, help="camera rig (%(default)s)")
     parser.add_argument(
+        "--gap",
+        choices=GAPS,
+        default=defaults.gap,
+        help="between map and camera: mild (season, light, cars), or hard (night, wet, stale and shifted map, traffic,"
+        " lens, rolling shutter, dirt) (%(default)s)",
+    )
+    parser.add_argument("--region", choices=REGIONS, default=defaults.region, help="kind of place (%(default)s)")
+    parser.add_argument(
         "--rate", type=float, default=defaults.image_rate_hz, metavar="HZ", help="images a second (%(default)s)"
     )
     parser.add_argument(
@@ -89,6 +100,8 @@ def execute(options: argparse.Namespace) -> int:
         longitude_deg=options.longitude,
         image_scale=options.image_scale,
         device=options.device,
+        gap=options.gap,
+        region=options.region,
     )
     progress = ConsoleProgress()
     try:

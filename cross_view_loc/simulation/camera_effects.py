@@ -112,14 +112,12 @@ class Imaging:
         self._falloff = (1.0 - effects.vignette * corner).astype(np.float32)[..., None]
 
     def develop(
-        self, image: Image, depth_m: NDArray[np.float32], motion: CameraMotion, key: int = 0
+        self, image: Image, depth_m: NDArray[np.float32], motion: CameraMotion
     ) -> tuple[Image, NDArray[np.float32]]:
         """The rendered picture (render_height, render_width) and its z-depth -> the camera's picture and depth.
 
-        Depth is z in the optical frame at the moment the pixel's row was read. `key` is unused but for the future
-        (effects that change from picture to picture).
+        Depth is z in the optical frame at the moment the pixel's row was read.
         """
-        del key
         columns, rows, depth = self._sources(depth_m, motion)
         taken = cv2.remap(image, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
         taken = self._through_glass(taken) * self._falloff

@@ -89,6 +89,10 @@ class Drive:
         cross = first[..., 0] * second[..., 1] - first[..., 1] * second[..., 0]
         return cross / np.linalg.norm(first, axis=-1) ** 3
 
+    def turn_rate_rad_s(self, t_s: ArrayLike) -> NDArray[np.float64]:
+        """(...) rate of turn about the map's up axis at times (...), counter-clockwise."""
+        return self.speed_mps(t_s) * self.curvature(self.distance_m(t_s))
+
     def velocity_map(self, t_s: ArrayLike) -> NDArray[np.float64]:
         """(..., 3) velocity of base_link in the map at times (...), m/s."""
         distance = self.distance_m(t_s)

@@ -13,7 +13,9 @@ from cross_view_loc.geometry.cameras import EquirectangularCamera, PinholeCamera
 from cross_view_loc.simulation.camera_effects import CameraEffects, CameraMotion, Imaging
 
 if TYPE_CHECKING:
+    from cross_view_loc.simulation.drive import Drive
     from cross_view_loc.simulation.renderer import Renderer
+    from cross_view_loc.simulation.rig import RigCamera
     from cross_view_loc.simulation.views import View
 
 Array = NDArray[np.float64]
@@ -36,6 +38,19 @@ class Shot:
     turn_rate_rad_s: float = 0.0
     """About the map's up axis, counter-clockwise; only the rolling shutter asks for it."""
 
+    @staticmethod
+    def on_drive(drive: Drive, time_s: float, camera: RigCamera) -> Shot:
+        """What a camera of the vehicle sees at a moment of its drive; it moves like base_link."""
+        return Shot(
+            np.asarray(drive.T_map_base(time_s), dtype=np.float64) @ camera.T_base_camera,
+            camera.width,
+            camera.height,
+            camera.focal_px,
+            time_s,
+            drive.velocity_map(time_s),
+            float(drive.turn_rate_rad_s(time_s)),
+        )
+
 
 @dataclass(frozen=True)
 class Photo:
@@ -47,6 +62,11 @@ class Photo:
     """(H, W) z in the optical frame at the moment each row was read (range for a panorama), 0 = sky."""
     camera: PinholeCamera | EquirectangularCamera
     """True calibration, with the lens's distortion."""
+
+    @property
+    def distortion(self) -> tuple[float, ...]:
+        """Coefficients of plumb_bob; empty for a perfect lens and a panorama."""
+        return self.camera.distortion if isinstance(self.camera, PinholeCamera) else ()
 
 
 class DriveRenderer:
@@ -66,14 +86,13 @@ class DriveRenderer:
         return self._imaging(width, height, focal_px).camera
 
     def shoot(self, shots: Sequence[Shot]) -> list[Photo]:
-        """Take pictures of one size and focal length class; a picture does not depend on the others in the list."""
-        views = [self._view(shot) for shot in shots]
+        """Take pictures, rendered together where their size allows; none depends on the others in the list."""
         by_size: dict[tuple[int, int], list[int]] = {}
-        for index, view in enumerate(views):
-            by_size.setdefault((view.width, view.height), []).append(index)
+        for index, shot in enumerate(shots):
+            by_size.setdefault(self._render_size(shot), []).append(index)
         photos: dict[int, Photo] = {}
-        for members in by_size.values():
-            images, depths = self.renderer.render([views[index] for index in members])
+        for size, members in by_size.items():
+            images, depths = self.renderer.render([self._view(shots[index], *size) for index in members])
             for index, image, depth in zip(members, images, depths, strict=True):
                 photos[index] = self._developed(shots[index], image, depth)
         return [photos[index] for index in range(len(shots))]
@@ -87,14 +106,16 @@ class DriveRenderer:
             self._imagings[key] = Imaging(self.effects, *key)
         return self._imagings[key]
 
-    def _view(self, shot: Shot) -> View:
+    def _render_size(self, shot: Shot) -> tuple[int, int]:
+        if self.effects is None or shot.focal_px is None:
+            return shot.width, shot.height
+        imaging = self._imaging(shot.width, shot.height, shot.focal_px)
+        return imaging.render_width, imaging.render_height
+
+    def _view(self, shot: Shot, width: int, height: int) -> View:
         renderer = self.renderer
         if shot.focal_px is None:
-            return renderer.panorama(shot.T_map_camera, shot.width, shot.height, time_s=shot.time_s)
-        width, height = shot.width, shot.height
-        if self.effects is not None:
-            imaging = self._imaging(width, height, shot.focal_px)
-            width, height = imaging.render_width, imaging.render_height
+            return renderer.panorama(shot.T_map_camera, width, height, time_s=shot.time_s)
         return renderer.pinhole(shot.T_map_camera, width, height, shot.focal_px, shot.velocity_map, time_s=shot.time_s)
 
     def _developed(self, shot: Shot, image: NDArray[np.uint8], depth: NDArray[np.float32]) -> Photo:
@@ -104,6 +125,5 @@ class DriveRenderer:
         velocity = np.zeros(3) if shot.velocity_map is None else np.asarray(shot.velocity_map, dtype=np.float64)
         R_camera_map = np.asarray(shot.T_map_camera, dtype=np.float64)[:3, :3].T
         motion = CameraMotion(R_camera_map @ velocity, R_camera_map @ [0.0, 0.0, shot.turn_rate_rad_s])
-        key = int(np.float64(shot.time_s).view(np.uint64) % (1 << 31))
-        image, depth = self._imaging(shot.width, shot.height, shot.focal_px).develop(image, depth, motion, key)
+        image, depth = self._imaging(shot.width, shot.height, shot.focal_px).develop(image, depth, motion)
         return Photo(image, depth, camera)

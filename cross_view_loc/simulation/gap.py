@@ -8,9 +8,9 @@ A bench takes one world a town::
 
     world = make_world(seed, gap)
     drive = world.town.drive(seed=seed, duration_s=90.0)
-    ortho = world.orthophoto(meters_per_pixel=0.2)                     # image for ImageMap, as the map shows it
-    camera = world.drive_renderer(drive)
-    photo, = camera.shoot([Shot(T_map_camera, w, h, focal_px, t_s, velocity_map, turn_rate_rad_s)])
+    ortho = ImageMap(world.orthophoto(0.2), 0.2)                       # centred on the origin, errors and all
+    cameras = world.drive_renderer(drive)
+    photo, = cameras.shoot([Shot.on_drive(drive, t_s, rig_camera)])
     photo.image, photo.depth_m, photo.camera                           # camera: PinholeCamera with its distortion
 
 Training data draws one town several times: `world.redrawn(other_seed)` is the same place at another time with another
@@ -31,13 +31,12 @@ from cross_view_loc.errors import InputError
 from cross_view_loc.simulation.appearance import Appearance
 from cross_view_loc.simulation.camera_effects import CameraEffects
 from cross_view_loc.simulation.drive_renderer import DriveRenderer, Photo, Shot
-from cross_view_loc.simulation.renderer import Renderer
-from cross_view_loc.simulation.staleness import Change, stale_town
-from cross_view_loc.simulation.town import Town
-from cross_view_loc.simulation.traffic import Traffic
 
 if TYPE_CHECKING:
     from cross_view_loc.simulation.drive import Drive
+    from cross_view_loc.simulation.renderer import Renderer
+    from cross_view_loc.simulation.staleness import Change
+    from cross_view_loc.simulation.town import Town
 
 __all__ = ["GAPS", "Photo", "Shot", "World", "make_world"]
 
@@ -82,10 +81,19 @@ class World:
     @cached_property
     def map_renderer(self) -> Renderer:
         """Renders what the orthophoto shows, without its displacement: see `orthophoto`."""
+        return self.new_map_renderer()
+
+    def new_map_renderer(self) -> Renderer:
+        """As `map_renderer`, for those who want its memory back while the world lives on."""
+        from cross_view_loc.simulation.renderer import Renderer  # compiles for the device when imported
+
         return Renderer(self.map_town, self.map_look, self.device)
 
     def orthophoto(self, meters_per_pixel: float = 0.2, margin_m: float = 10.0) -> NDArray[np.uint8]:
-        """(S, S, 3) RGB north-up picture centred on the map origin, with its lean and displacement."""
+        """(S, S, 3) RGB north-up picture with its lean and displacement.
+
+        Who uses it takes its centre for the map's origin: `map_shift_m` is an error of the map that nobody knows.
+        """
         side_px = round((self.town.size_m + 2 * margin_m) / meters_per_pixel)
         east_m, north_m = self.map_shift_m
         above = self.map_renderer
@@ -97,6 +105,9 @@ class World:
 
         `lens=False` leaves out the distortion, for pictures that are stored as plain pinholes.
         """
+        from cross_view_loc.simulation.renderer import Renderer
+        from cross_view_loc.simulation.traffic import Traffic
+
         traffic = Traffic(self.town, drive, self.seed) if self.gap == "hard" else None
         corridor = drive.corridor()
         renderer = Renderer(self.town, self.drive_look, self.device, keep_clear=corridor, traffic=traffic)
@@ -107,6 +118,8 @@ class World:
 
     @cached_property
     def _map_state(self) -> tuple[Town, dict[str, Change]]:
+        from cross_view_loc.simulation.staleness import stale_town
+
         return stale_town(self.town, self.seed) if self.gap == "hard" else (self.town, {})
 
 
@@ -117,6 +130,8 @@ def make_world(seed: int, gap: str = "mild", region: str = "town", device: str =
     """
     if gap not in GAPS:
         raise InputError(f'gap "{gap}" is unknown: choose one of {", ".join(GAPS)}')
+    from cross_view_loc.simulation.town import Town
+
     return _draw(Town(seed, size_m=size_m, region=region), seed, gap, device)
 
 

@@ -41,9 +41,10 @@ def compressed_image(stamp_ns: int, frame: str, image_rgb: NDArray[np.uint8]) ->
     return _TYPES["sensor_msgs/msg/CompressedImage"](header=header(stamp_ns, frame), format="jpeg", data=data)
 
 
-def camera_info(stamp_ns: int, camera: RigCamera) -> Any:
+def camera_info(stamp_ns: int, camera: RigCamera, distortion: tuple[float, ...] = ()) -> Any:
     """sensor_msgs/CameraInfo; K follows OpenCV, where the centre of the first pixel is 0, hence the half pixel less.
 
+    `distortion`: up to five coefficients of plumb_bob; P is that of the same pinhole without them.
     A panorama says distortion_model "equirectangular" and has no K.
     """
     K, P = np.zeros((3, 3)), np.zeros((3, 4))
@@ -61,7 +62,7 @@ def camera_info(stamp_ns: int, camera: RigCamera) -> Any:
         height=camera.height,
         width=camera.width,
         distortion_model="equirectangular" if camera.focal_px is None else "plumb_bob",
-        d=np.zeros(0 if camera.focal_px is None else 5),
+        d=np.zeros(0) if camera.focal_px is None else np.array([*distortion, *[0.0] * (5 - len(distortion))]),
         k=K.ravel(),
         r=np.eye(3).ravel(),
         p=P.ravel(),

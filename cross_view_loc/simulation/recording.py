@@ -18,11 +18,11 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from cross_view_loc.geometry.geodesy import MapProjection
 from cross_view_loc.simulation import messages, sensors
+from cross_view_loc.simulation.drive_renderer import DriveRenderer, Shot
 from cross_view_loc.simulation.rig import T_MOUNT_OPTICAL, Rig, RigCamera
 
 if TYPE_CHECKING:
     from cross_view_loc.simulation.drive import Drive
-    from cross_view_loc.simulation.renderer import Renderer
 
 Array = NDArray[np.float64]
 
@@ -74,7 +74,7 @@ class Recorder:
     """Turns a drive into messages. Poses are exact at every stamp; only what sensors measure carries errors."""
 
     drive: Drive
-    renderer: Renderer
+    renderer: DriveRenderer
     rig: Rig
     projection: MapProjection
     seed: int
@@ -193,26 +193,13 @@ class Recorder:
             views = [
                 (stamp_ns, camera) for stamp_ns in stamps_ns[start : start + moments] for camera in self.rig.cameras
             ]
-            for (stamp_ns, camera), image in zip(views, self._render(views), strict=True):
-                yield Stamped(stamp_ns, 3, camera_info_topic(camera), messages.camera_info(stamp_ns, camera))
-                compressed = messages.compressed_image(stamp_ns, camera.optical_frame, image)
+            shots = [Shot.on_drive(self.drive, (stamp_ns - START_STAMP_NS) / 1e9, camera) for stamp_ns, camera in views]
+            for (stamp_ns, camera), photo in zip(views, self.renderer.shoot(shots), strict=True):
+                calibration = messages.camera_info(stamp_ns, camera, photo.distortion)
+                yield Stamped(stamp_ns, 3, camera_info_topic(camera), calibration)
+                compressed = messages.compressed_image(stamp_ns, camera.optical_frame, photo.image)
                 yield Stamped(stamp_ns, 4, image_topic(camera), compressed)
                 on_image()
-
-    def _render(self, views: list[tuple[int, RigCamera]]) -> NDArray[np.uint8]:
-        """(n, H, W, 3) RGB of cameras of one size."""
-        cameras = []
-        for stamp_ns, camera in views:
-            T_map_camera = self._T_map_base(stamp_ns) @ camera.T_base_camera
-            if camera.focal_px is None:
-                cameras.append(self.renderer.panorama(T_map_camera, camera.width, camera.height))
-            else:
-                velocity = self.drive.velocity_map((stamp_ns - START_STAMP_NS) / 1e9)
-                cameras.append(
-                    self.renderer.pinhole(T_map_camera, camera.width, camera.height, camera.focal_px, velocity=velocity)
-                )
-        rgb, _ = self.renderer.render(cameras)
-        return np.asarray(rgb)
 
 
 def _stamp_ns(time_s: float) -> int:

@@ -195,7 +195,7 @@ class Renderer:
         wp.launch(kernels_shade.shade, dim=(count, high, wide), inputs=inputs, device=device)
         if self._lamps is not None and views[0].kind != ORTHO:
             positions, colours, cast = self._lamps.near([np.array(v.data.position) for v in views], views[0].time_s)
-            lights = [
+            lights: list[Any] = [
                 wp.array(positions, dtype=wp.vec3, device=device),
                 wp.array(colours, dtype=wp.vec3, device=device),
                 wp.array(cast, dtype=float, device=device),

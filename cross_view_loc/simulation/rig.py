@@ -91,8 +91,8 @@ def make_rig(name: str, image_scale: float = 1.0) -> Rig:
             RigCamera("rear", width, height, focal_px, _mount(-1.0, 0.0, 1.5, 180.0, 4.0)),
         )
     elif name == "panorama":
-        size = (round(image_scale * PANORAMA_SIZE[0]), round(image_scale * PANORAMA_SIZE[1]))
-        cameras = (RigCamera("panorama", *size, None, _mount(0.2, 0.0, 1.9, 0.0, 0.0)),)
+        rows = round(image_scale * PANORAMA_SIZE[1])
+        cameras = (RigCamera("panorama", 2 * rows, rows, None, _mount(0.2, 0.0, 1.9, 0.0, 0.0)),)
     else:
         raise InputError(f"no camera rig is called '{name}': choose one of {', '.join(RIG_NAMES)}")
     antenna = transform(np.eye(3), np.array([-0.4, 0.3, 1.7]))

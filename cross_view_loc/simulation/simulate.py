@@ -16,6 +16,7 @@ from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection
 from cross_view_loc.geometry.transforms import to_quaternion
 from cross_view_loc.settings import Settings, parameter_file_text
 from cross_view_loc.simulation import recording, tiles
+from cross_view_loc.simulation.gap import make_world
 from cross_view_loc.simulation.recording import Recorder
 from cross_view_loc.simulation.rig import Rig, make_rig
 from cross_view_loc.simulation.sensors import GnssCovariance
@@ -46,6 +47,8 @@ class SimulationSettings:
     height_m: float = 500.0
     image_scale: float = 1.0
     device: str = "cpu"
+    gap: str = "mild"
+    region: str = "town"
 
     def __post_init__(self) -> None:
         checks = (
@@ -90,35 +93,33 @@ def simulate(settings: SimulationSettings, out: Path, progress: Progress, force:
 
     Raises InputError for impossible settings and for a folder that already holds something (unless `force`).
     """
-    # The renderer compiles for the device when it is imported: only those who simulate pay for it.
-    from cross_view_loc.simulation.appearance import Appearance
-    from cross_view_loc.simulation.renderer import Renderer
-    from cross_view_loc.simulation.town import Town
-
     rig = make_rig(settings.cameras, settings.image_scale)
     projection = MapProjection(MapOrigin(settings.latitude_deg, settings.longitude_deg, settings.height_m))
     check_folder(out, force)
     started = time.monotonic()
     step = progress.start("town", 1)
-    town = Town(settings.seed, size_m=settings.town_size_m)
-    drive = town.drive(settings.seed, duration_s=settings.duration_s + RUN_OUT_S)
+    world = make_world(settings.seed, settings.gap, settings.region, settings.device, settings.town_size_m)
+    drive = world.town.drive(settings.seed, duration_s=settings.duration_s + RUN_OUT_S)
     step(1)
     clear_folder(out)  # only now: a town that cannot be built costs nobody the last drive
     town_done = time.monotonic()
 
     step = progress.start("map", tiles.block_count(projection, settings.town_size_m / 2.0))
-    aerial = Renderer(town, Appearance.aerial(settings.seed), device=settings.device)
     tile_count = tiles.write_mbtiles(
-        out / MAP, aerial, projection, settings.town_size_m, f"Town {settings.seed}", on_block=step
+        out / MAP,
+        world.new_map_renderer(),
+        projection,
+        settings.town_size_m,
+        f"Town {settings.seed}",
+        world.lean,
+        on_block=step,
+        shift_m=world.map_shift_m,
     )
-    del aerial
     map_done = time.monotonic()
 
-    # Without this a car of the scenery could stand where the camera drives.
-    ground = Renderer(town, Appearance.ground(settings.seed), device=settings.device, keep_clear=drive.corridor())
     recorder = Recorder(
         drive,
-        ground,
+        world.drive_renderer(drive),
         rig,
         projection,
         settings.seed,
@@ -137,6 +138,8 @@ def simulate(settings: SimulationSettings, out: Path, progress: Progress, force:
         "truth": str(out / TRUTH),
         "parameters": str(out / PARAMETERS),
         "seed": settings.seed,
+        "gap": settings.gap,
+        "region": settings.region,
         "duration_s": settings.duration_s,
         "cameras": [camera.name for camera in rig.cameras],
         "tiles": tile_count,

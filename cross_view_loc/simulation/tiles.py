@@ -84,15 +84,20 @@ def render_block(
     y0_px: float,
     half_size_m: float,
     lean: tuple[float, float],
+    shift_m: tuple[float, float] = (0.0, 0.0),
 ) -> Image:
-    """(BLOCK_PX, BLOCK_PX, 3) RGB of one block of z20 pixels; black beyond the town."""
+    """(BLOCK_PX, BLOCK_PX, 3) RGB of one block of z20 pixels; black beyond the town.
+
+    What stands at p (east, north) is drawn at p + shift_m.
+    """
     affine = block_affine(projection, x0_px, y0_px)
     fine = BLOCK_PX * SUPERSAMPLING
     step_m = float(np.min(np.linalg.norm(affine[:, :2], axis=0))) / SUPERSAMPLING
     centre = affine @ [BLOCK_PX / 2, BLOCK_PX / 2, 1.0]
     # The square that is rendered has finer pixels than the block needs, and a margin for the block's tiny rotation.
     render_px = int(np.ceil(fine * 1.004)) + 8
-    camera = renderer.ortho(float(centre[0]), float(centre[1]), render_px, render_px, step_m, lean=lean, supersample=1)
+    east_m, north_m = float(centre[0]) - shift_m[0], float(centre[1]) - shift_m[1]
+    camera = renderer.ortho(east_m, north_m, render_px, render_px, step_m, lean=lean, supersample=1)
     rendered = np.asarray(renderer.render([camera])[0])[0]
 
     # Map metres of a fine pixel's centre, then the rendered pixel that holds them; OpenCV counts centres from 0.
@@ -106,9 +111,9 @@ def render_block(
     )
     block = np.asarray(cv2.resize(warped, (BLOCK_PX, BLOCK_PX), interpolation=cv2.INTER_AREA))
     centres = np.arange(BLOCK_PX) + 0.5
-    east_m = affine[0, 0] * centres[None] + affine[0, 1] * centres[:, None] + offset[0]
-    north_m = affine[1, 0] * centres[None] + affine[1, 1] * centres[:, None] + offset[1]
-    block[np.maximum(np.abs(east_m), np.abs(north_m)) > half_size_m] = 0
+    east = affine[0, 0] * centres[None] + affine[0, 1] * centres[:, None] + offset[0]
+    north = affine[1, 0] * centres[None] + affine[1, 1] * centres[:, None] + offset[1]
+    block[np.maximum(np.abs(east), np.abs(north)) > half_size_m] = 0
     return np.ascontiguousarray(block)
 
 
@@ -117,6 +122,7 @@ def _root_canvases(
     projection: MapProjection,
     half_size_m: float,
     lean: tuple[float, float],
+    shift_m: tuple[float, float],
     on_tile: Callable[[int], None],
 ) -> Iterator[tuple[int, int, Image]]:
     """(x, y, image) of every tile of the lowest zoom, as an image of all its z20 pixels."""
@@ -134,7 +140,7 @@ def _root_canvases(
                         continue
                     u, v = column * TILE_PX, row * TILE_PX
                     canvas[v : v + BLOCK_PX, u : u + BLOCK_PX] = render_block(
-                        renderer, projection, x * TILE_PX, y * TILE_PX, half_size_m, lean
+                        renderer, projection, x * TILE_PX, y * TILE_PX, half_size_m, lean, shift_m
                     )
                     on_tile(1)
             yield root_x, root_y, canvas
@@ -156,11 +162,13 @@ def write_mbtiles(
     name: str,
     lean: tuple[float, float] = LEAN,
     on_block: Callable[[int], None] = lambda _: None,
+    shift_m: tuple[float, float] = (0.0, 0.0),
 ) -> int:
     """Write the town of `size_m` a side as MBTiles 1.3 (zoom 17 to 20, JPEG); returns the number of tiles.
 
     The file must not exist. Lower zooms are area averages of the rendered one. Rows are stored bottom up (TMS), as
-    the format demands. The row `map_origin` of the metadata holds "latitude,longitude,height".
+    the format demands. The row `map_origin` of the metadata holds "latitude,longitude,height". `shift_m` is an error
+    of the map: east and north by which everything is drawn displaced.
     """
     half_size_m = size_m / 2.0
     written = 0
@@ -172,7 +180,7 @@ def write_mbtiles(
         )
         connection.execute("CREATE UNIQUE INDEX tile_index ON tiles (zoom_level, tile_column, tile_row)")
         connection.executemany("INSERT INTO metadata VALUES (?, ?)", metadata(projection, half_size_m, name).items())
-        for root_x, root_y, canvas in _root_canvases(renderer, projection, half_size_m, lean, on_block):
+        for root_x, root_y, canvas in _root_canvases(renderer, projection, half_size_m, lean, shift_m, on_block):
             for zoom in range(MAX_ZOOM, MIN_ZOOM - 1, -1):
                 # Each zoom straight from the finest: rounding to bytes once adds no bias from level to level.
                 side = canvas.shape[0] >> (MAX_ZOOM - zoom)
