@@ -17,6 +17,7 @@ from cross_view_loc.cli import main
 from cross_view_loc.depth.source import FlatGround
 from cross_view_loc.errors import InputError, ModelError
 from cross_view_loc.geometry.cameras import EquirectangularCamera, FisheyeCamera, PinholeCamera, StripCamera
+from cross_view_loc.matching.loc2 import pipeline
 from cross_view_loc.matching.loc2.backbone import (
     ModuleBackbone,
     interpolate_positions,
@@ -447,15 +448,17 @@ class Planted(nn.Module):
         height = frame.T_base_camera[2, 3]
         body = (frame.T_base_camera[:3, 3] + rays * (height / np.maximum(-rays[:, 2:], 1e-6)))[:, :2]
         c, s = math.cos(yaw), math.sin(yaw)
-        placed = body @ np.array([[c, s], [-s, c]]) + [east, north]
+        used = mask[0].numpy()
+        placed = body[used] @ np.array([[c, s], [-s, c]]) + [east, north]
         centres = (np.arange(cells) + 0.5) * self.map.last.size_px / cells
         aerial = self.map.last.pixel_to_map(np.stack(np.meshgrid(centres, centres), -1).reshape(-1, 2))
-        square = ((aerial[:, None] - placed[None]) ** 2).sum(-1)
-        score = np.exp(-square / 2) * mask.numpy()
+        dense = np.exp(-(torch.cdist(torch.from_numpy(aerial), torch.from_numpy(placed)).float().numpy() ** 2) / 2)
         if self.outliers:  # as much weight again on pairs drawn at random
-            random = np.random.default_rng(4).uniform(size=score.shape) ** 80 * mask.numpy()
-            score = score + random * (score.sum() / random.sum())
-        return torch.from_numpy(score).float()[None]
+            random = np.random.default_rng(4).uniform(size=dense.shape).astype(np.float32) ** 80
+            dense = dense + random * (dense.sum() / random.sum())
+        score = np.zeros((len(aerial), len(body)), np.float32)
+        score[:, used] = dense
+        return torch.from_numpy(score)[None]
 
 
 def planted(variant, camera, quirks, pose, prior, outliers=False, seed=0):
@@ -530,6 +533,28 @@ def test_the_robust_search_withstands_what_plain_procrustes_does_not():
     wrong, plainly = (math.hypot(each.east_m - 6.0, each.north_m + 3.0) for each in (robust, plain))
     assert wrong < 0.4 and robust.accepted
     assert plainly > 2 * wrong
+
+
+def test_released_weights_run_through_to_an_estimate(checkpoint, tmp_path, monkeypatch):
+    """Imported weights, a backbone, a half-covered map: stand-in weights know no place, and the estimate says so."""
+    torch.manual_seed(0)
+    backbone = ModuleBackbone(nn.Conv2d(3, 1024, 14, stride=14))
+    monkeypatch.setattr(pipeline, "load_backbone", lambda name, device: backbone)
+    matcher = Loc2Matcher.load(import_checkpoint(checkpoint, "kitti", tmp_path))
+    rng = np.random.default_rng(0)
+    camera = KITTI_CAMERA
+    frame = replace(frame_of(camera), image=rng.integers(0, 255, (camera.height, camera.width, 3), dtype=np.uint8))
+    prior = Prior(5, 0.0, 0.0, 20.0, 0.2, 0.2)
+    aerial_map = BlankMap()
+    matcher.aerial_features(aerial_map, prior, 0.0)
+    aerial_map.last.image[:] = rng.integers(0, 255, aerial_map.last.image.shape, dtype=np.uint8)
+    aerial_map.last.valid[:, :252] = False  # the left half has no imagery
+    found = matcher.match([frame], FlatGround(), aerial_map, prior, torch.Generator().manual_seed(0))
+    assert len(found.cells.weight) == 1024 and found.cells.points_patch[:, 0].min() > 0
+    assert found.ground.usable[found.cells.ground_index.numpy()].all()
+    estimate = locate_loc2([frame], prior, aerial_map, matcher, FlatGround())
+    assert not estimate.accepted and estimate.reason
+    assert np.isfinite(estimate.covariance).all() and np.linalg.eigvalsh(estimate.covariance)[0] > 0
 
 
 def test_nothing_to_match_is_refused_not_raised():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,11 +23,12 @@ from cross_view_loc.geometry.procrustes import Similarity, procrustes, procruste
 from cross_view_loc.geometry.robust import RobustSettings, align_robustly
 from cross_view_loc.matching.aerial_cache import SNAP_HEADING_RAD, SNAP_M, AerialFeatures, PatchSource
 from cross_view_loc.matching.consensus import body_to_patch
-from cross_view_loc.matching.loc2.backbone import Backbone, to_unit_image
+from cross_view_loc.matching.loc2.backbone import DINOV2_LARGE, Backbone, load_backbone, to_unit_image
+from cross_view_loc.matching.loc2.convert import load_network
 from cross_view_loc.matching.loc2.coordinates import Array, aerial_points
 from cross_view_loc.matching.loc2.ground_image import LiftedGround, lift_ground
 from cross_view_loc.matching.loc2.network import Loc2Network
-from cross_view_loc.matching.loc2.specification import Loc2Specification
+from cross_view_loc.matching.loc2.specification import Loc2Specification, specification
 from cross_view_loc.matching.matches import CellMatches
 from cross_view_loc.types import Estimate, Frame, Match, Prior
 
@@ -52,6 +54,17 @@ class Loc2Matcher:
         self.network, self.spec, self.backbone, self.device = network.to(device).eval(), spec, backbone, device
         self._aerial_points = aerial_points(spec).to(device)
         self._last: tuple[PatchSource, tuple[float, ...], AerialFeatures] | None = None
+
+    @classmethod
+    def load(cls, weights: Path, backbone: str = DINOV2_LARGE, device: str = "cpu", city: str = "") -> Loc2Matcher:
+        """Imported weights with DINOv2 by name or folder; `city` sets the tile's size to that VIGOR city's.
+
+        Raises ModelError when either is missing or does not fit, InputError for an unknown city.
+        """
+        network, spec = load_network(weights, device)
+        if city:
+            spec = specification(spec.variant, city)
+        return cls(network, spec, load_backbone(backbone, device), device)
 
     def match(
         self,
