@@ -48,12 +48,12 @@ def build_countryside(
     fields: list[BaseGeometry] = []
     for block in areas.blocks:
         _use_block(site, block, land, detail, homes, wild, fields)
-    _dry_out(site, land, detail)
     lay_roads(site, network, areas, land, detail)
     if land.kerbs:
         add_kerbs(site.builder, site.terrain, areas.carriageway, site.canvas.size_m)
 
     clearance = Clearance(site, homes.buildings)
+    _dry_out(site, land, detail)  # last of the ground: bare patches must not pass for roads above
     grow_woods(site, land, clearance)
     line_roads(site, network, land, clearance)
     grow_hedgerows(site, land, fields, clearance)

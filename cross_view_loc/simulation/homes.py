@@ -35,8 +35,8 @@ class HomeBuilder:
     def build(self, lot: Polygon, block: Polygon) -> None:
         """Fill one lot; only a garden where no house fits."""
         site, land, rng = self._site, self._land, self._site.rng
-        dry = rng.normal(0.0, 1.0)
-        self._detail.fill(lot, rng.normal(0.0, 0.6) * land.lawn_spread, dry * land.lawn_spread)
+        dryness = float(np.clip(rng.normal(0.0, land.lawn_spread), -0.5, 0.4))
+        self._detail.fill(lot, rng.normal(0.0, 0.6) * land.lawn_spread, dryness)
         self.gardens.append(lot)
         is_trailer = rng.random() < land.trailer_share
         plan = self._place(lot, is_trailer)

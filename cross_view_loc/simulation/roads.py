@@ -136,18 +136,19 @@ class RoadAreas:
 def build_network(
     size_m: float, style: TownStyle, rng: np.random.Generator, plan: StreetPlan = TOWN_PLAN
 ) -> RoadNetwork:
-    """Draw a street network; towns of 240 m and more always get one that can be driven on."""
+    """Draw a street network; towns of 240 m and more always get one that can be driven on.
+
+    Few loops fit between the long roads of other plans than the town's: of some networks the one with most to drive on.
+    """
     best: RoadNetwork | None = None
     for attempt in range(_ATTEMPTS - 1):
         # Plans wider than the town's shrink until a loop fits.
         shrink = min(1.0, TOWN_PLAN.block_m.high / plan.block_m.high) ** (attempt / _ATTEMPTS)
         network = _draw_network(size_m, style, rng, plan, shrink)
-        if plan is TOWN_PLAN and (network.drivable or size_m < SMALLEST_TOWN_WITH_DRIVES_M):
-            return network
         if best is None or network.drivable.number_of_edges() > best.drivable.number_of_edges():
             best = network
-        # Few loops fit between long roads: take the network with most to drive on.
-        if attempt >= _NETWORKS_TO_CHOOSE_FROM and (best.drivable or size_m < SMALLEST_TOWN_WITH_DRIVES_M):
+        is_enough = plan is TOWN_PLAN or attempt >= _NETWORKS_TO_CHOOSE_FROM
+        if is_enough and (best.drivable or size_m < SMALLEST_TOWN_WITH_DRIVES_M):
             return best
     return _draw_network(size_m, style, rng, plan, plain=True)
 

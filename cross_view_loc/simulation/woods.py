@@ -16,6 +16,8 @@ from cross_view_loc.simulation.vegetation import add_crowns, add_lobed_trees, ad
 
 _NEAR_ROAD_M = 14.0
 """Trees this close to a road get finer crowns."""
+_CONIFER_WIDTH = 1.3
+"""Cones need a wider foot than balls to close a canopy."""
 _RASTER_STEP = 4
 _TREE_FROM_ROAD_M = 1.2
 _SOFT = (GroundMaterial.GRASS, GroundMaterial.MEADOW, GroundMaterial.LITTER, GroundMaterial.SOIL)
@@ -146,7 +148,8 @@ def _add(
     """Evergreen conifers and broad-leaved trees; far from roads (detail 1) crowns are single masses."""
     conifer = site.rng.random(len(trees)) < site.style.conifer_share
     parts = (site.builder, site.terrain)
-    add_trees(*parts, trees[conifer], 1.0, site.rng, trunk_share, detail, evergreen=True)
+    wide = np.array([1.0, 1.0, _CONIFER_WIDTH, 1.0])
+    add_trees(*parts, trees[conifer] * wide, 1.0, site.rng, trunk_share, detail, evergreen=True)
     broad = trees[~conifer]
     if detail == 2:
         add_lobed_trees(*parts, broad, land.evergreen_share, site.rng, trunk_share)
