@@ -13,10 +13,15 @@ import torch
 from torch import Tensor
 
 from cross_view_loc.geometry.procrustes import rotate
+from cross_view_loc.geometry.robust import PoseLimits
 from cross_view_loc.matching.consensus import GroundCells, body_to_patch, grid_position
 from cross_view_loc.matching.encoders import CELL_M
 
 AGREES_WITHIN_M = 2.0
+DRAWN = 8192
+"""Single matches of one town frame are right one time in twenty: many have to vote."""
+DRAWN_SHARPNESS = 2.0
+"""Drawn matches sharpen the similarity by this factor over what the encoders were trained with."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class CellMatches:
     points_patch: Tensor
     """(M, 2) right, up."""
     weight: Tensor
-    """(M,) probability of the match times the confidence of its ground cell."""
+    """(M,) how much the match counts; for weighted draws its probability times the confidence of its ground cell."""
 
 
 def cell_centres(cells: int, device: torch.device | str = "cpu") -> Tensor:
@@ -46,24 +51,56 @@ def covered(aerial: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def draw_matches(
-    aerial: Tensor, ground: GroundCells, sharpness: float, generator: torch.Generator, cells: int = 400, each: int = 3
-) -> CellMatches:
-    """Draw matches in proportion to the score: confident ground cells, and for each its likely aerial cells.
+def match_scores(
+    aerial: Tensor, ground: GroundCells, sharpness: float, limits: PoseLimits | None = None, both_ways: bool = False
+) -> Tensor:
+    """(T, N²) score of every pair: softmax over aerial cells (and over ground cells too, `both_ways`) × confidence.
 
-    Weights are the match probability times the cell's confidence; sampling and weighting both use the score, as
-    published.
+    With `limits` (patch coordinates), aerial cells that no pose within the prior brings a ground cell to score 0: a
+    quarter of a patch remains, and so does a quarter of the wrong matches.
     """
-    chosen = torch.multinomial(ground.weight, min(cells, len(ground.weight)), replacement=False, generator=generator)
-    similarity = ground.descriptors[chosen] @ aerial.flatten(1)
-    similarity = similarity.masked_fill(~covered(aerial).flatten(), -math.inf)
-    probability = (similarity * sharpness).softmax(1)
-    targets = torch.multinomial(probability, each, replacement=True, generator=generator)
-    index = chosen.repeat_interleave(each)
-    weight = ground.weight[index] * torch.gather(probability, 1, targets).flatten()
-    return CellMatches(
-        index, ground.points_body[index], cell_centres(aerial.shape[-1], aerial.device)[targets.flatten()], weight
-    )
+    allowed = covered(aerial).flatten().expand(len(ground.weight), -1)
+    if limits is not None:
+        points = body_to_patch(ground.points_body)
+        heading = torch.tensor(limits.yaw_rad, device=aerial.device)
+        placed = rotate(points, heading) + limits.centre.to(aerial)
+        turn = 2 * math.sin(min(limits.yaw_range_rad, math.pi) / 2)
+        reach = limits.radius_m + CELL_M / 2 + turn * points.norm(dim=1, keepdim=True)
+        centres = cell_centres(aerial.shape[-1], aerial.device)
+        right = (centres[:, 0] - placed[:, :1]).abs() <= reach
+        allowed = allowed & right & ((centres[:, 1] - placed[:, 1:]).abs() <= reach)
+    logits = (ground.descriptors @ aerial.flatten(1) * sharpness).masked_fill(~allowed, -1e4)
+    score = logits.softmax(1)
+    if both_ways:
+        score = score * logits.softmax(0)
+    return score * allowed * ground.weight[:, None]
+
+
+@torch.no_grad()
+def draw_matches(
+    aerial: Tensor,
+    ground: GroundCells,
+    sharpness: float,
+    generator: torch.Generator,
+    count: int = DRAWN,
+    limits: PoseLimits | None = None,
+    both_ways: bool = False,
+    weigh_again: bool = False,
+) -> CellMatches:
+    """Draw `count` pairs without replacement in proportion to their score.
+
+    As published: `count=1024, both_ways=True, weigh_again=True`. Drawn in proportion to the score, a pair has had its
+    due: weighing it by the score again leaves a few pairs to decide, so by default all drawn pairs count the same.
+    """
+    score = match_scores(aerial, ground, sharpness, limits, both_ways).flatten()
+    # An exponential race (Efraimidis and Spirakis 2006): the `count` largest score / Exp(1) are such a draw.
+    race = score / torch.empty_like(score).exponential_(generator=generator).clamp(min=1e-12)
+    won = race.topk(min(count, len(score))).indices
+    won = won[score[won] > 0]
+    cells = aerial.shape[-1]
+    index, target = won // cells**2, won % cells**2
+    weight = score[won] if weigh_again else torch.ones_like(score[won])
+    return CellMatches(index, ground.points_body[index], cell_centres(cells, aerial.device)[target], weight)
 
 
 @torch.no_grad()
