@@ -465,7 +465,8 @@ def planted(variant, camera, quirks, pose, prior, outliers=False, seed=0):
     frame = frame_of(camera, xyz=(1.3, -0.4, 1.65), yaw_rad=0.5 if variant == "vigor" else 0.1)
     aerial_map = BlankMap()
     network = Planted(aerial_map, frame, pose, outliers)
-    matcher = Loc2Matcher(network, specification(variant).with_quirks(quirks), ModuleBackbone(nn.AvgPool2d(14)))
+    spec = replace(specification(variant).with_quirks(quirks), matches=1024)  # VIGOR's 8192 only take longer
+    matcher = Loc2Matcher(network, spec, ModuleBackbone(nn.AvgPool2d(14)))
     estimate = locate_loc2([frame], prior, aerial_map, matcher, FlatGround(), Loc2Settings(seed=seed))
     return estimate, matcher, aerial_map, frame
 
