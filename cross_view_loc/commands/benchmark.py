@@ -1,4 +1,4 @@
-"""`cross_view_loc benchmark`: how long each stage of the method takes on this machine."""
+"""`cross_view_loc benchmark`: how long each stage of the method takes on this machine, and estimators compared."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from cross_view_loc.errors import InputError
 EXAMPLES = """examples:
   cross_view_loc benchmark
   cross_view_loc benchmark --depth flat --threads 1 --json
+  cross_view_loc benchmark --estimators --frames 20      accuracy and time of every estimator on the same matches
 """
 
 
@@ -23,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cameras", choices=("front", "surround", "panorama"), default="front")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = all cores")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--estimators", action="store_true", help="compare estimators on the same matches instead")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 
@@ -30,6 +32,9 @@ def execute(options: argparse.Namespace) -> int:
     """Time the localizer on a small town, with and without the aerial features already there."""
     if options.frames < 1:
         raise InputError(f"--frames is {options.frames}; give at least 1")
+
+    if options.estimators:
+        return compare_estimators(options)
 
     import numpy as np
     import torch
@@ -65,4 +70,28 @@ def execute(options: argparse.Namespace) -> int:
         print("median milliseconds a frame; frame_ms is with the aerial features already computed")
         for name, value in result.items():
             print(f"  {name:18s} {value}")
+    return 0
+
+
+def compare_estimators(options: argparse.Namespace) -> int:
+    """Planted matches and town frames (true depth, `--frames` of each of two towns), every estimator on the same."""
+    import torch
+
+    from cross_view_loc.evaluation.estimators import compare, hypotheses_milliseconds, planted_problems, town_problems
+
+    torch.set_num_threads(options.threads or os.cpu_count() or 1)
+    planted = [problem for share in (0.3, 0.6, 0.9) for problem in planted_problems(share, options.frames)]
+    rows = compare(planted) + compare(town_problems((9000, 9005), options.frames))
+    milliseconds = round(hypotheses_milliseconds(), 2)
+    if options.json:
+        timing = {"hypotheses": 2000, "matches": 1024, "milliseconds": milliseconds}
+        print(json.dumps({"results": rows, "scoring": timing, "threads": torch.get_num_threads()}))
+        return 0
+    print(f"{'matches':30s} {'estimator':27s} {'median m':>9s} {'heading °':>9s} {'≤1 m':>6s} {'ms':>8s}")
+    for row in rows:
+        print(
+            f"{row['setting']:30s} {row['estimator']:27s} {row['position_median_m']:9.2f} "
+            f"{row['heading_median_deg']:9.2f} {row['recall_1m']:6.0%} {row['milliseconds_p50']:8.1f}"
+        )
+    print(f"2000 hypotheses on 1024 matches: {milliseconds} ms on {torch.get_num_threads()} threads")
     return 0

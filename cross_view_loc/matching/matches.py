@@ -7,14 +7,15 @@ that the consensus found, and say how many of the cells agree with it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from cross_view_loc.geometry.procrustes import rotate
+from cross_view_loc.geometry.procrustes import Similarity, rotate
 from cross_view_loc.geometry.robust import PoseLimits
-from cross_view_loc.matching.consensus import GroundCells, body_to_patch, grid_position
+from cross_view_loc.matching.consensus import GroundCells, body_to_patch, grid_position, score_poses
 from cross_view_loc.matching.encoders import CELL_M
 
 AGREES_WITHIN_M = 2.0
@@ -101,6 +102,18 @@ def draw_matches(
     index, target = won // cells**2, won % cells**2
     weight = score[won] if weigh_again else torch.ones_like(score[won])
     return CellMatches(index, ground.points_body[index], cell_centres(cells, aerial.device)[target], weight)
+
+
+def consensus_judge(
+    aerial: Tensor, ground: GroundCells, score_sharpness: float, log_scale_std: float
+) -> Callable[[Similarity], Tensor]:
+    """Score alignments of patch-frame matches by the dense consensus: all cells have a say, not just the drawn ones."""
+
+    def judge(batch: Similarity) -> Tensor:
+        poses = torch.cat([batch.translation, batch.yaw_rad[:, None], batch.scale.log()[:, None]], 1)
+        return score_poses(aerial, ground, poses, score_sharpness, log_scale_std)
+
+    return judge
 
 
 @torch.no_grad()
