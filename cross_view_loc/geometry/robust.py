@@ -53,8 +53,9 @@ class RobustSettings:
     """Gaussian prior on the log of the scale; 0 fixes the scale."""
     refinements: int = 4
     kept: int = 16
+    """Minimal sets that are refined."""
     voted: int = 16
-    """Hypotheses that single matches vote for; needs limits. 0 for minimal sets alone."""
+    """Further refined hypotheses, which single matches vote for; needs limits. 0 for minimal sets alone."""
 
     @property
     def fixes_scale(self) -> bool:
@@ -94,14 +95,14 @@ def align_robustly(
     source = torch.where(usable[:, None], source, 0.0)
     target = torch.where(usable[:, None], target, 0.0)
     weight = torch.where(usable, weight, 0.0)
-    batches = [minimal_sets(source, target, weight, settings, generator, bounds)]
-    if bounds is not None and settings.voted:
-        batches.append(_voted(source, target, weight, settings, bounds))
-    candidates = _join(batches)
-    if len(candidates.scale) == 0:
-        return None
+    candidates = minimal_sets(source, target, weight, settings, generator, bounds)
     scores = soft_inliers(candidates, source, target, weight, settings.inlier_m)
     candidates = _select(candidates, scores.topk(min(settings.kept, len(scores))).indices)
+    if bounds is not None and settings.voted:
+        # Local maxima of the votes lie apart, where the best minimal sets may all be one pose: each has its chance.
+        candidates = _join([candidates, _voted(source, target, weight, settings, bounds)])
+    if len(candidates.scale) == 0:
+        return None
     candidates = _refine(candidates, source, target, weight, settings)
     agreement = _agreement(candidates, source, target, weight, settings.inlier_m)
     inlying = agreement.sum(-1)
