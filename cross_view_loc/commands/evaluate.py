@@ -29,14 +29,16 @@ protocols:
   heading_unknown  prior uniform within 20 m, any heading
   gnss             prior with σ 3 m, heading with σ 5°
   panorama         as offset, with one 360° camera whatever --cameras says
+gaps: mild is another season and light; hard adds night, wet, a changed and displaced map, lens, shutter, JPEG, dirt
+depths: true is rendered, relative is the network's with a random scale per image, anchored to the camera's height
 Options that may be repeated are combined; a town is rendered once and measured under every combination.
 --out writes results.json, table.txt, risk_coverage.png, calibration.png and gallery/<row>/01.jpg …, the worst frames.
 """
 PROTOCOL_CHOICES = ("offset", "heading_unknown", "gnss", "panorama")
-DEPTHS = ("learned", "flat", "true")
+DEPTHS = ("learned", "flat", "true", "relative")
 ESTIMATORS = ("consensus", "matches")
-GAP_CHOICES = ("mild",)
-REGION_CHOICES = ("town",)
+GAP_CHOICES = ("mild", "hard")
+REGION_CHOICES = ("town", "suburb", "rural", "forest")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -31,7 +31,7 @@ from cross_view_loc.evaluation.pictures import (
     title_style,
 )
 from cross_view_loc.evaluation.risk import WRONG_BEYOND_M
-from cross_view_loc.evaluation.town import TownBench, TownFrame
+from cross_view_loc.evaluation.town import TownBench, TownFrame, announce
 from cross_view_loc.localizer import Candidate, Localizer
 from cross_view_loc.matching.encoders import CELL_M
 from cross_view_loc.types import Estimate, Frame
@@ -90,6 +90,7 @@ class WorstFrames:
         key = error.accepted and error.position_m > WRONG_BEYOND_M, error.position_m
         if self.count < 1 or (len(self.cases) == self.count and key <= self.cases[-1].badness):
             return
+        announce(localizer, moment)
         candidates = localizer.score(moment.frames, moment.prior)
         center = moment.prior.east_m, moment.prior.north_m
         patch = bench.orthophoto.patch(*center, round(SIDE_M / METERS_PER_PIXEL), METERS_PER_PIXEL, math.pi / 2)

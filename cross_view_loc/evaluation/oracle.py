@@ -1,4 +1,4 @@
-"""Rendered depth as a depth source: the oracle that shows what better depth would bring."""
+"""Depth sources of the bench: rendered depth, the oracle that shows what better depth would bring; and lost scale."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from itertools import cycle
 import numpy as np
 from numpy.typing import NDArray
 
+from cross_view_loc.depth.relative import AnchoredDepth, RelativeDepth
+from cross_view_loc.depth.source import DepthSource
 from cross_view_loc.geometry.cameras import Camera, EquirectangularCamera
 from cross_view_loc.geometry.lifting import ViewGeometry
 from cross_view_loc.geometry.views import View, plan_views
@@ -45,6 +47,29 @@ class TrueDepth:
         is_panorama = isinstance(camera, EquirectangularCamera)
         sampled_m = sample_depth_image(depth_m, pixels, wraps=is_panorama)
         return sampled_m / np.linalg.norm(rays, axis=-1) if is_panorama else sampled_m
+
+
+class UnknownScaleDepth:
+    """A depth source robbed of its scale, anew for each image, and anchored to the camera's height above the road.
+
+    The lost factor follows from the seed and the frame's stamp alone: the same whatever was located before.
+    """
+
+    def __init__(self, inner: DepthSource, seed: int) -> None:
+        self.inner, self.kind, self._seed = inner, inner.kind, seed
+        self._depth = AnchoredDepth(RelativeDepth(inner, seed))
+        self.log_scale_std = self._depth.log_scale_std
+        """What the anchor left uncertain in the last image."""
+
+    def set(self, frames: Sequence[Frame], depth_m: Sequence[NDArray[np.float32]]) -> None:
+        """The frames that the next calls will ask for; their true depth is not looked at."""
+        self._depth = AnchoredDepth(RelativeDepth(self.inner, self._seed + 100_003 * (frames[0].stamp_ns // 1_000_000)))
+
+    def __call__(self, image: NDArray[np.uint8], view: View, geometry: ViewGeometry, rays: Array) -> Array:
+        """Z-depth in metres along `rays` (..., 3)."""
+        depth = self._depth(image, view, geometry, rays)
+        self.log_scale_std = self._depth.log_scale_std
+        return depth
 
 
 def sample_depth_image(depth_m: NDArray[np.float32], pixels: Array, wraps: bool = False) -> Array:

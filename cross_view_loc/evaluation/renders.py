@@ -53,7 +53,7 @@ class RenderedDrive:
     orthophoto: NDArray[np.uint8]
     """(S, S, 3) north-up, ORTHO_METERS_PER_PIXEL metres per pixel."""
     map_shift_m: tuple[float, float]
-    """East and north by which the orthophoto shows everything displaced; its centre belongs here, not at the origin."""
+    """East and north by which the orthophoto shows everything displaced: an error of the map that nobody is told."""
     stamps_ns: NDArray[np.int64]
     """(N,)"""
     T_map_base: NDArray[np.float64]
@@ -81,52 +81,44 @@ def rendered_drive(setting: DriveSetting, device: str = "cpu", cache: Path | Non
 
 
 def render_drive(setting: DriveSetting, device: str = "cpu") -> RenderedDrive:
-    """Evenly spaced moments of a 90 s drive; the map's appearance and the cameras' differ as the gap says."""
-    from cross_view_loc.simulation.appearance import Appearance
-    from cross_view_loc.simulation.renderer import Renderer
-    from cross_view_loc.simulation.rig import make_rig
-    from cross_view_loc.simulation.town import Town
+    """Evenly spaced moments of a 90 s drive; the map's appearance and the cameras' differ as the gap says.
 
-    seed, town_size_m = setting.seed, setting.town_size_m
-    town = Town(seed, size_m=town_size_m)
-    drive = town.drive(seed=seed, duration_s=DRIVE_SECONDS)
-    side_px = round((town_size_m + 20.0) / ORTHO_METERS_PER_PIXEL)
-    above = Renderer(town, Appearance.aerial(seed), device)
-    ortho = above.render([above.ortho(0.0, 0.0, side_px, side_px, ORTHO_METERS_PER_PIXEL, lean=(0.03, 0.02))])[0][0]
-    renderer = Renderer(town, Appearance.ground(seed), device, keep_clear=drive.corridor())
-    times_s = np.linspace(0.5, drive.duration_s - 0.5, setting.frames)
-    T_map_base = np.stack([drive.T_map_base(float(t_s)) for t_s in times_s])
+    Raises InputError for a gap, region, rig or size that the simulation does not know.
+    """
+    from cross_view_loc.simulation.gap import Shot, make_world
+    from cross_view_loc.simulation.rig import make_rig
+
+    world = make_world(setting.seed, setting.gap, setting.region, device, setting.town_size_m)
+    drive = world.town.drive(seed=setting.seed, duration_s=DRIVE_SECONDS)
+    orthophoto = world.orthophoto(ORTHO_METERS_PER_PIXEL)
+    renderer = world.drive_renderer(drive)
+    times_s = [float(t_s) for t_s in np.linspace(0.5, drive.duration_s - 0.5, setting.frames)]
+    T_map_base = np.stack([drive.T_map_base(t_s) for t_s in times_s])
     shots = []
     for mounted in make_rig(setting.cameras).cameras:
-        images, depths = [], []
-        for t_s, pose in zip(times_s, T_map_base, strict=True):
-            T_map_camera = pose @ mounted.T_base_camera
-            if mounted.focal_px is None:
-                shot = renderer.panorama(T_map_camera, mounted.width, mounted.height)
-            else:
-                velocity = drive.velocity_map(float(t_s))
-                shot = renderer.pinhole(T_map_camera, mounted.width, mounted.height, mounted.focal_px, velocity)
-            rgb, depth = renderer.render([shot])
-            images.append(rgb[0])
-            depths.append(depth[0])
-        shots.append(
-            CameraShots(mounted.name, _camera(mounted), mounted.T_base_camera, np.stack(images), np.stack(depths))
-        )
-    places = tuple(_place(town, *pose[:2, 3]) for pose in T_map_base)
+        # One by one: a whole drive in one batch would hold every frame's buffers at once.
+        photos = [renderer.shoot([Shot.on_drive(drive, t_s, mounted)])[0] for t_s in times_s]
+        images = np.stack([photo.image for photo in photos])
+        depth_m = np.stack([photo.depth_m for photo in photos])
+        shots.append(CameraShots(mounted.name, photos[0].camera, mounted.T_base_camera, images, depth_m))
+    places = tuple(world.town.place_at(float(pose[0, 3]), float(pose[1, 3])) for pose in T_map_base)
     stamps_ns = np.array([round(t_s * 1e9) for t_s in times_s], dtype=np.int64)
-    return RenderedDrive(setting, ortho, (0.0, 0.0), stamps_ns, T_map_base, places, tuple(shots))
+    return RenderedDrive(setting, orthophoto, world.map_shift_m, stamps_ns, T_map_base, places, tuple(shots))
 
 
-def _camera(mounted: Any) -> Camera:
-    if mounted.focal_px is None:
-        return EquirectangularCamera(mounted.width, mounted.height)
-    f, w, h = mounted.focal_px, mounted.width, mounted.height
-    return PinholeCamera(w, h, f, f, w / 2, h / 2)
+def _camera(width: int, height: int, numbers: NDArray[np.float64]) -> Camera:
+    """A camera from what `_numbers` stored of it."""
+    if not len(numbers):
+        return EquirectangularCamera(width, height)
+    fx, fy, cx, cy, *distortion = (float(number) for number in numbers)
+    return PinholeCamera(width, height, fx, fy, cx, cy, tuple(distortion))
 
 
-def _place(town: Any, east_m: float, north_m: float) -> str:
-    place_at = getattr(town, "place_at", None)
-    return "street" if place_at is None else str(place_at(float(east_m), float(north_m)))
+def _numbers(camera: Camera) -> NDArray[np.float64]:
+    """fx, fy, cx, cy and the distortion of a pinhole; nothing for a panorama."""
+    if not isinstance(camera, PinholeCamera):
+        return np.zeros(0)
+    return np.array([camera.fx, camera.fy, camera.cx, camera.cy, *camera.distortion])
 
 
 def cache_key(setting: DriveSetting, device: str) -> str:
@@ -158,7 +150,11 @@ def _save(path: Path, drive: RenderedDrive) -> None:
         "places": np.array(drive.places),
     }
     for index, shots in enumerate(drive.shots):
-        arrays |= {f"images_{index}": shots.images, f"depth_{index}": shots.depth_m}
+        arrays |= {
+            f"images_{index}": shots.images,
+            f"depth_{index}": shots.depth_m,
+            f"camera_{index}": _numbers(shots.camera),
+        }
     partial = path.with_name(f"{path.stem}.{os.getpid()}.partial")
     with partial.open("wb") as file:
         np.savez_compressed(file, **arrays)
@@ -169,16 +165,11 @@ def _load(path: Path, setting: DriveSetting) -> RenderedDrive:
     from cross_view_loc.simulation.rig import make_rig
 
     with np.load(path, allow_pickle=False) as stored:
-        shots = tuple(
-            CameraShots(
-                mounted.name,
-                _camera(mounted),
-                mounted.T_base_camera,
-                stored[f"images_{index}"],
-                stored[f"depth_{index}"],
-            )
-            for index, mounted in enumerate(make_rig(setting.cameras).cameras)
-        )
+        shots = []
+        for index, mounted in enumerate(make_rig(setting.cameras).cameras):
+            images = stored[f"images_{index}"]
+            camera = _camera(images.shape[2], images.shape[1], stored[f"camera_{index}"])
+            shots.append(CameraShots(mounted.name, camera, mounted.T_base_camera, images, stored[f"depth_{index}"]))
         east_m, north_m = (float(value) for value in stored["map_shift_m"])
         places = tuple(str(place) for place in stored["places"])
         return RenderedDrive(
@@ -188,5 +179,5 @@ def _load(path: Path, setting: DriveSetting) -> RenderedDrive:
             stored["stamps_ns"],
             stored["T_map_base"],
             places,
-            shots,
+            tuple(shots),
         )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cross_view_loc.aerial.image_file import ImageMap
 from cross_view_loc.errors import InputError
 from cross_view_loc.evaluation.metrics import FrameError, Truth, frame_error
-from cross_view_loc.evaluation.oracle import TrueDepth
+from cross_view_loc.evaluation.oracle import TrueDepth, UnknownScaleDepth
 from cross_view_loc.evaluation.renders import ORTHO_METERS_PER_PIXEL, DriveSetting, RenderedDrive, rendered_drive
 from cross_view_loc.geometry.transforms import level_rotation, yaw_of
 from cross_view_loc.localizer import Localizer
@@ -100,7 +100,7 @@ def with_priors(drive: RenderedDrive, protocol: str = "offset") -> TownBench:
         prior = _prior(truth, protocol, stamp_ns, rng)
         moments.append(TownFrame(seed, frames, depth_m, prior, truth, drive.places[index]))
     name = f"orthophoto of {drive.setting.region} {seed}"
-    orthophoto = ImageMap(drive.orthophoto, ORTHO_METERS_PER_PIXEL, *drive.map_shift_m, name=name)
+    orthophoto = ImageMap(drive.orthophoto, ORTHO_METERS_PER_PIXEL, name=name)
     return TownBench(seed, orthophoto, tuple(moments), drive.setting.gap, drive.setting.region)
 
 
@@ -130,13 +130,18 @@ def _prior(truth: Truth, protocol: str, stamp_ns: int, rng: np.random.Generator)
     )
 
 
+def announce(localizer: Localizer, moment: TownFrame) -> None:
+    """Tell a depth source that belongs to the bench which frames it will be asked for next."""
+    if isinstance(localizer.depth, (TrueDepth, UnknownScaleDepth)):
+        localizer.depth.set(moment.frames, moment.depth_m)
+
+
 def evaluate_bench(
     bench: TownBench, localizer: Localizer, on_frame: Callable[[TownFrame, Estimate, FrameError], None] | None = None
 ) -> Iterator[FrameError]:
     """Errors of a localizer (whose map is the bench's orthophoto) over the bench's frames."""
     for moment in bench.frames:
-        if isinstance(localizer.depth, TrueDepth):
-            localizer.depth.set(moment.frames, moment.depth_m)
+        announce(localizer, moment)
         started = time.perf_counter()
         estimate = localizer.locate(moment.frames, moment.prior)
         seconds = time.perf_counter() - started
