@@ -24,32 +24,38 @@ from cross_view_loc.depth.learned import LearnedDepth
 from cross_view_loc.depth.source import DepthSource, FlatGround
 from cross_view_loc.errors import InputError
 from cross_view_loc.geometry.procrustes import procrustes_covariance
-from cross_view_loc.geometry.robust import RobustSettings, align_robustly
+from cross_view_loc.geometry.robust import PoseLimits, RobustSettings, align_robustly
 from cross_view_loc.matching.aerial_cache import AerialFeatureCache, AerialFeatures, PatchSource
 from cross_view_loc.matching.consensus import (
     GroundCells,
     Lattice,
+    Layer,
     Mode,
     body_to_patch,
     find_peaks,
     refine,
     score_lattice,
+    score_poses,
 )
 from cross_view_loc.matching.encoders import AERIAL_METERS_PER_PIXEL, CELL_M, load_matcher
 from cross_view_loc.matching.ground import GroundObservation, mean_direction, observe_ground
-from cross_view_loc.matching.matches import CellMatches, draw_matches, guided_matches
-from cross_view_loc.matching.posterior import Calibration, Posterior, mass_near, summarize
+from cross_view_loc.matching.loc2.backbone import DINOV2_LARGE
+from cross_view_loc.matching.loc2.pipeline import Loc2Matcher, Loc2Settings, locate_loc2
+from cross_view_loc.matching.matches import DRAWN_SHARPNESS, CellMatches, draw_matches, guided_matches
+from cross_view_loc.matching.posterior import Calibration, Posterior, mass_near, reweigh, summarize
 from cross_view_loc.networks.weights import DEPTH_FILE, MATCHER_FILE, SHIPPED
 from cross_view_loc.types import Estimate, Frame, Match, Prior
 
 FEWEST_CELLS = 50
+PEAKS = 5
+"""Modes of the coarse consensus that the fine cells are asked about."""
 LARGEST_HEADING_OFFSET_RAD = math.radians(15.0)
 """The aerial encoder was trained on patches turned to the heading within this; wider ranges take several patches."""
 HEADING_STEP_RAD = math.radians(2.0)
 NARROWEST_HEADING_RAD = math.radians(1.0)
 REACH_M = 40.0
 HOPELESS = 10.0
-"""A heading this far (in log-probability) below the best is not tried at other scales."""
+"""A heading this far (in log-probability) below the best is not tried at other scales, a mode not refined."""
 LEAST_IMAGERY = 0.5
 """Of a patch: with less, what looks like the best pose may only be the best of what is covered."""
 
@@ -68,6 +74,9 @@ class LocalizerSettings:
     seed: int = 0
     device: str = "auto"
     weights_dir: str = ""
+    loc2_weights: str = ""
+    """Published weights, imported; empty: our own matcher."""
+    loc2_backbone: str = ""
     threads: int = 0
     """CPU threads of the process's torch; 0 takes half of the cores."""
 
@@ -90,6 +99,11 @@ class Localizer:
         self.depth = depth or make_depth(self.settings.depth, folder, self.device)
         self.calibration = read_calibration(metadata, self.depth.kind, self.settings.estimator)
         self.aerial = AerialFeatureCache(aerial_map, self.matcher, self.device)
+        self.aerial_map = aerial_map
+        self.published: Loc2Matcher | None = None
+        if self.settings.loc2_weights:
+            backbone = self.settings.loc2_backbone or DINOV2_LARGE
+            self.published = Loc2Matcher.load(Path(self.settings.loc2_weights), backbone, self.device)
         self.stage_seconds: dict[str, float] = {}
         """Durations of the last call's stages."""
 
@@ -99,6 +113,9 @@ class Localizer:
         Raises NoImageryError when the map has nothing at the prior, InputError when an image does not fit its camera.
         A match that cannot be trusted is no error: the estimate says `accepted=False` and why.
         """
+        if self.published is not None:
+            published = Loc2Settings(map_std_m=self.settings.map_std_m, seed=self.settings.seed)
+            return locate_loc2(frames, prior, self.aerial_map, self.published, self.depth, published)
         clock = _Clock(self.stage_seconds)
         ground = observe_ground(frames, self.matcher, self.depth, self.device)  # features, depth, lifting
         clock.lap("ground")
@@ -163,13 +180,23 @@ class Localizer:
             lattice = lattice.cpu()
         else:
             lattice = lattice.cpu()
-            peaks = find_peaks(volume, lattice, count=3)
-            strong = _strongest(ground)
-            modes = [refine(aerial.descriptors, strong, p, sharpness, lattice.log_scale_std) for p in peaks]
+            peaks = find_peaks(volume, lattice, PEAKS, hopeless=hopeless)
+            layers = self._layers(ground, aerial)
+            modes = [refine(layers, peak, aerial.size_m, lattice.log_scale_std) for peak in peaks]
+            poses = torch.stack([mode.pose for mode in modes]).to(self.device)
+            gains = score_poses(layers[1:], poses, aerial.size_m, math.inf).cpu()
+            volume = reweigh(volume, lattice, modes, gains)
             mode = max([mode for mode in modes if lattice.holds(mode.pose)] or modes, key=lambda each: each.score)
         log_mass = float(torch.logsumexp((volume / self.calibration.temperature).flatten(), 0))
         posterior = summarize(volume, lattice, mode, self.calibration)
         return Candidate(aerial, lattice, volume, mode, posterior, log_mass, matches)
+
+    def _layers(self, ground: GroundObservation, aerial: AerialFeatures) -> list[Layer]:
+        """What refinement scores: the cells that carry most of the weight, at half the cost of all."""
+        return [
+            Layer(aerial.descriptors, _strongest(ground.cells), float(self.matcher.score_sharpness)),
+            Layer(aerial.fine, _strongest(ground.fine), float(self.matcher.fine_sharpness)),
+        ]
 
     def _confidence(self, best: Candidate, candidates: Sequence[Candidate]) -> float:
         """Probability near the best pose, over all patches: other headings compete, neighbouring ones contribute."""
@@ -205,16 +232,16 @@ class Localizer:
     ) -> tuple[Mode, CellMatches]:
         """The published estimator: drawn matches, robust hypotheses, weighted scale-aware Procrustes."""
         generator = torch.Generator(self.device).manual_seed(self.settings.seed)
-        matches = draw_matches(aerial.descriptors, ground.cells, float(self.matcher.match_sharpness), generator)
-        heading = lattice.headings_rad.mean()
-        reach = float(lattice.headings_rad[-1] - heading) + HEADING_STEP_RAD
-        limits = (lattice.prior, lattice.radius_cells * CELL_M, float(heading), reach)
+        heading = float(lattice.headings_rad.mean())
+        reach = float(lattice.headings_rad[-1]) - heading + HEADING_STEP_RAD
+        limits = PoseLimits(lattice.prior, lattice.radius_cells * CELL_M, heading, reach)
+        sharpness = float(self.matcher.match_sharpness) * DRAWN_SHARPNESS
+        matches = draw_matches(aerial.descriptors, ground.cells, sharpness, generator, limits=limits)
         source = body_to_patch(matches.points_body)
-        aligned = align_robustly(
-            source, matches.points_patch, matches.weight, RobustSettings(), generator, limits=limits
-        )
+        settings = RobustSettings(log_scale_std=self.depth.log_scale_std)
+        aligned = align_robustly(source, matches.points_patch, matches.weight, settings, generator, limits)
         if aligned is None:
-            nowhere = torch.cat([lattice.prior, heading[None], heading[None] * 0]).cpu()
+            nowhere = torch.cat([lattice.prior.cpu(), torch.tensor([heading, 0.0])])
             return Mode(nowhere, -math.inf, torch.eye(4) * 100), replace(matches, weight=matches.weight * 0)
         solution = aligned.solution
         pose = torch.cat([solution.translation, solution.yaw_rad[None], solution.scale.log()[None]]).cpu()
@@ -343,9 +370,7 @@ def make_depth(name: str, folder: Path, device: str) -> DepthSource:
     raise InputError(f"there is no depth source '{name}'; choose learned or flat")
 
 
-def _strongest(ground: GroundObservation, count: int = 1000) -> GroundCells:
-    """The cells that carry most of the weight: enough for refinement, at half the cost."""
-    cells = ground.cells
+def _strongest(cells: GroundCells, count: int = 1000) -> GroundCells:
     if len(cells.weight) <= count:
         return cells
     top = cells.weight.topk(count)

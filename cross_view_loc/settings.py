@@ -196,6 +196,12 @@ class Settings:
     )
     device: str = _setting("auto", _METHOD, "Where the networks run: auto, cpu, cuda or cuda:N.")
     weights_dir: str = _setting("", _METHOD, "Folder of weights; empty = the weights that ship with the package.")
+    loc2_weights: str = _setting(
+        "", _METHOD, "Published weights made by `models import loc2`, to be used in place of ours; empty = ours."
+    )
+    loc2_backbone: str = _setting(
+        "", _METHOD, "DINOv2 for them: a folder or a Hugging Face name; empty = the one they were trained with."
+    )
     threads: int = _setting(
         0,
         _METHOD,

@@ -10,6 +10,7 @@ from cross_view_loc.geometry.procrustes import rotate
 from cross_view_loc.matching.consensus import (
     GroundCells,
     Lattice,
+    Layer,
     Mode,
     body_to_patch,
     fft_size,
@@ -21,7 +22,7 @@ from cross_view_loc.matching.consensus import (
 )
 from cross_view_loc.matching.encoders import CELL_M
 from cross_view_loc.matching.matches import cell_centres, guided_matches
-from cross_view_loc.matching.posterior import Calibration, summarize
+from cross_view_loc.matching.posterior import Calibration, mass_near, reweigh, summarize
 
 CELLS, SHARPNESS = 60, 4.0
 
@@ -51,7 +52,7 @@ def test_the_lattice_score_equals_the_score_of_its_poses(scene):
     shifts = lattice.shifts_m
     for s, k, j, i in ((0, 0, 0, 16), (1, 5, 8, 8), (2, 10, 3, 12), (1, 7, 16, 0)):
         pose = torch.tensor([1.0 + shifts[i], -1.0 + shifts[j], lattice.headings_rad[k], lattice.log_scales[s]])
-        exact = score_poses(aerial, ground, pose[None], SHARPNESS, lattice.log_scale_std)
+        exact = score_poses([Layer(aerial, ground, SHARPNESS)], pose[None], CELLS * CELL_M, lattice.log_scale_std)
         if not torch.isfinite(volume[s, k]).any():  # hopeless headings are scored at the likeliest scale alone
             assert s != 1 and float(volume[1, k].max()) < float(volume[1].max()) - 9.9
             continue
@@ -61,11 +62,39 @@ def test_the_lattice_score_equals_the_score_of_its_poses(scene):
 def test_refinement_finds_the_planted_pose(scene):
     aerial, ground, lattice, truth = scene
     peaks = find_peaks(score_lattice(aerial, ground, lattice, SHARPNESS), lattice, 3)
-    modes = [refine(aerial, ground, peak, SHARPNESS, 0.5) for peak in peaks]
+    modes = [refine([Layer(aerial, ground, SHARPNESS)], peak, CELLS * CELL_M, 0.5) for peak in peaks]
     best = max(modes, key=lambda mode: mode.score)
     assert (best.pose[:2] - truth[:2]).norm() < CELL_M / 4
     assert float(best.pose[2]) == pytest.approx(float(truth[2]), abs=math.radians(0.4))
     assert float(best.pose[3]) == pytest.approx(float(truth[3]), abs=0.02)
+
+
+def test_a_finer_layer_lies_over_the_coarse_one(scene):
+    """Descriptors of cells half the size, over the same ground, put the maximum at the same pose."""
+    aerial, _, _, truth = scene
+    fine = F.interpolate(aerial[None], scale_factor=2, mode="bilinear", align_corners=False)[0]
+    points = torch.rand(600, 2, generator=torch.Generator().manual_seed(3)) * 18.0 + torch.tensor([1.0, -9.0])
+    placed = rotate(body_to_patch(points) * truth[3].exp(), truth[2]) + truth[:2]
+    grid = placed * torch.tensor([2.0, -2.0]) / (CELLS * CELL_M)
+    seen = F.grid_sample(fine[None], grid[None, None], align_corners=False)[0, :, 0].T
+    ground = GroundCells(F.normalize(seen, dim=1), torch.full((600,), 0.05), points)
+    for features in (aerial, fine):
+        start = truth + torch.tensor([0.7, -0.6, 0.02, 0.01])
+        mode = refine([Layer(features, ground, SHARPNESS)], start, CELLS * CELL_M, 0.5)
+        assert (mode.pose[:2] - truth[:2]).norm() < CELL_M / 5
+
+
+def test_the_fine_layer_moves_mass_between_modes(scene):
+    _, _, lattice, _ = scene
+    volume = torch.full((3, 11, 17, 17), -10.0)
+    volume[1, 5, 4, 4], volume[1, 5, 12, 12] = 6.0, 5.0
+    poses = [torch.tensor([1.0 + lattice.shifts_m[i], -1.0 + lattice.shifts_m[i], 0.0, 0.0]) for i in (4, 12)]
+    modes = [Mode(pose, 0.0, torch.eye(4)) for pose in poses]
+    before = [mass_near(volume, lattice, pose, 1.0) for pose in poses]
+    assert before[0] > 2 * before[1]
+    changed = reweigh(volume, lattice, modes, torch.tensor([-40.0, -37.0]))
+    after = [mass_near(changed, lattice, pose, 1.0) for pose in poses]
+    assert after[1] / after[0] == pytest.approx(before[1] / before[0] * math.exp(3.0), rel=1e-3)
 
 
 def test_body_axes_point_where_the_vehicle_looks():

@@ -15,7 +15,7 @@ from cross_view_loc.geometry.transforms import yaw_of
 from cross_view_loc.matching.consensus import Lattice, Mode, body_to_patch
 from cross_view_loc.matching.encoders import AERIAL_METERS_PER_PIXEL, load_matcher
 from cross_view_loc.networks.weights import load_into, load_weights, save_weights
-from cross_view_loc.training.batches import PATCH_PX, lifted, matcher_sample
+from cross_view_loc.training.batches import PATCH_PX, lifted, matcher_sample, true_depth
 from cross_view_loc.training.calibration import ScoredFrame, fit
 from cross_view_loc.training.town_data import TOWN_SIZE_M, depth_at_cells, load_town, render_town
 from cross_view_loc.training.train import TrainingSettings, depth_errors, train_depth, train_matcher
@@ -34,7 +34,7 @@ def test_lifted_cells_lie_on_the_ground_of_the_town(town):
     errors = []
     for index in range(len(town.images)):
         T = town.T_map_base[index]
-        points, usable = lifted(town, index, town.cell_depth_m[index].astype(np.float64))
+        points, usable = (values[: 48 * 40] for values in lifted(town, index, true_depth(town, index)))
         c, s = math.cos(yaw_of(T)), math.sin(yaw_of(T))
         east = T[0, 3] + c * points[:, 0] - s * points[:, 1]
         north = T[1, 3] + s * points[:, 0] + c * points[:, 1]

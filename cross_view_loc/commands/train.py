@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from cross_view_loc.errors import InputError
 from cross_view_loc.networks.weights import DEPTH_FILE, MATCHER_FILE, SHIPPED
+from cross_view_loc.simulation.regions import REGIONS
 
 EXAMPLES = """examples:
   in the procedural town:
@@ -46,6 +47,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--out", type=Path, required=True, help="folder for one file a town")
     data.add_argument("--seeds", type=parse_seeds, required=True, metavar="A-B", help="towns to render")
     data.add_argument("--views", type=int, default=40, help="views a drive (three drives a town)")
+    data.add_argument("--region", nargs="+", default=["town"], choices=REGIONS, help="by seed, in turn (%(default)s)")
+    data.add_argument("--gap", choices=("mild", "mixed"), default="mild", help="mixed: two drives of three are hard")
     data.add_argument("--workers", type=int, default=2)
     data.add_argument("--device", default="cpu", help="cpu or cuda:N, for the renderer")
     for name, steps, batch in (("depth", 2200, 8), ("matcher", 3400, 6)):
@@ -231,7 +234,10 @@ def _data(options: argparse.Namespace) -> int:
 
     todo = [seed for seed in options.seeds if not (options.out / f"town_{seed:04d}.npz").exists()]
     with ProcessPoolExecutor(options.workers) as pool:
-        jobs = [pool.submit(render_town, seed, options.out, options.views, device=options.device) for seed in todo]
+        jobs = []
+        for seed in todo:
+            choice = {"region": options.region[seed % len(options.region)], "gap": options.gap}
+            jobs.append(pool.submit(render_town, seed, options.out, options.views, device=options.device, **choice))
         for job in tqdm(as_completed(jobs), total=len(jobs), desc="render", unit="town"):
             job.result()
     print(f"{len(options.seeds)} towns in {options.out}")

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from cross_view_loc.depth.source import DepthSource
+from cross_view_loc.depth.source import Depth, DepthSource
 from cross_view_loc.geometry.lifting import ViewGeometry
 from cross_view_loc.geometry.views import View
 
@@ -37,8 +37,9 @@ class RelativeDepth:
 
     def __call__(
         self, image: NDArray[np.uint8], view: View, geometry: ViewGeometry, rays: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        return self.inner(image, view, geometry, rays) * math.exp(self._rng.uniform(*self._log_range))
+    ) -> Depth:
+        found = self.inner(image, view, geometry, rays)
+        return found._replace(z_m=found.z_m * math.exp(self._rng.uniform(*self._log_range)))
 
 
 def anchor_scale(depth: NDArray[np.float64], rays: NDArray[np.float64], geometry: ViewGeometry) -> tuple[float, float]:
@@ -83,7 +84,7 @@ class AnchoredDepth:
 
     def __call__(
         self, image: NDArray[np.uint8], view: View, geometry: ViewGeometry, rays: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        depth = self.inner(image, view, geometry, rays)
-        scale, self.log_scale_std = anchor_scale(depth, rays, geometry)
-        return depth * scale
+    ) -> Depth:
+        found = self.inner(image, view, geometry, rays)
+        scale, self.log_scale_std = anchor_scale(found.z_m, rays, geometry)
+        return found._replace(z_m=found.z_m * scale)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cross_view_loc.geometry.lifting import FARTHEST_M, ViewGeometry
 from cross_view_loc.geometry.views import View
+
+
+class Depth(NamedTuple):
+    """Depth along rays, and how far to trust it."""
+
+    z_m: NDArray[np.float64]
+    """(...) z-depth in metres, 0 where unknown."""
+    log_spread: NDArray[np.float64] | None = None
+    """(...) log of the relative deviation expected; None for a kind whose errors have nothing to do with the image."""
 
 
 class DepthSource(Protocol):
@@ -21,8 +30,8 @@ class DepthSource(Protocol):
 
     def __call__(
         self, image: NDArray[np.uint8], view: View, geometry: ViewGeometry, rays: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Z-depth in metres (...) along `rays` (..., 3, cell centres of the view); 0 where unknown."""
+    ) -> Depth:
+        """Depth (...) along `rays` (..., 3, with z = 1 in the view)."""
         ...
 
 
@@ -34,6 +43,6 @@ class FlatGround:
 
     def __call__(
         self, image: NDArray[np.uint8], view: View, geometry: ViewGeometry, rays: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    ) -> Depth:
         inverse = geometry.flat_inverse_depth(rays)
-        return np.where(inverse > 1.0 / FARTHEST_M, 1.0 / np.maximum(inverse, 1e-6), 0.0)
+        return Depth(np.where(inverse > 1.0 / FARTHEST_M, 1.0 / np.maximum(inverse, 1e-6), 0.0))

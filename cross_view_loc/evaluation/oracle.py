@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import cycle
 
@@ -9,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cross_view_loc.depth.relative import AnchoredDepth, RelativeDepth
-from cross_view_loc.depth.source import DepthSource
+from cross_view_loc.depth.source import Depth, DepthSource
 from cross_view_loc.geometry.cameras import Camera, EquirectangularCamera
 from cross_view_loc.geometry.lifting import ViewGeometry
 from cross_view_loc.geometry.views import View, plan_views
 from cross_view_loc.types import Frame
 
+TRUE_SPREAD = 0.02
+"""Relative deviation that the matcher is told of: what it was trained with on rendered depth."""
 EDGE_RATIO = 1.25
 """Neighbouring pixels whose depths differ by more than this belong to different surfaces: take the nearest pixel."""
 
@@ -40,13 +43,14 @@ class TrueDepth:
             ]
         )
 
-    def __call__(self, image: NDArray[np.uint8], view: View, geometry: ViewGeometry, rays: Array) -> Array:
+    def __call__(self, image: NDArray[np.uint8], view: View, geometry: ViewGeometry, rays: Array) -> Depth:
         """Z-depth in metres along `rays` (..., 3); views are asked for in the order of the frames' own views."""
         camera, depth_m = next(self._views)
         pixels = view.camera_pixels(rays[..., :2] * view.focal_px + [view.width / 2, view.height / 2], camera)
         is_panorama = isinstance(camera, EquirectangularCamera)
         sampled_m = sample_depth_image(depth_m, pixels, wraps=is_panorama)
-        return sampled_m / np.linalg.norm(rays, axis=-1) if is_panorama else sampled_m
+        z_m = sampled_m / np.linalg.norm(rays, axis=-1) if is_panorama else sampled_m
+        return Depth(z_m, np.full_like(z_m, math.log(TRUE_SPREAD)))
 
 
 class UnknownScaleDepth:
@@ -65,7 +69,7 @@ class UnknownScaleDepth:
         """The frames that the next calls will ask for; their true depth is not looked at."""
         self._depth = AnchoredDepth(RelativeDepth(self.inner, self._seed + 100_003 * (frames[0].stamp_ns // 1_000_000)))
 
-    def __call__(self, image: NDArray[np.uint8], view: View, geometry: ViewGeometry, rays: Array) -> Array:
+    def __call__(self, image: NDArray[np.uint8], view: View, geometry: ViewGeometry, rays: Array) -> Depth:
         """Z-depth in metres along `rays` (..., 3)."""
         depth = self._depth(image, view, geometry, rays)
         self.log_scale_std = self._depth.log_scale_std

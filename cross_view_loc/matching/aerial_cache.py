@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cross_view_loc.aerial.patch import Patch
-from cross_view_loc.matching.encoders import AERIAL_METERS_PER_PIXEL, Matcher
+from cross_view_loc.matching.encoders import AERIAL_METERS_PER_PIXEL, FINE, Matcher
 from cross_view_loc.networks.unet import STRIDE_PX
 
 SNAP_M = 4.0
@@ -43,6 +43,13 @@ class AerialFeatures:
     patch: Patch
     descriptors: Tensor
     """(D, N, N); zero where there is no imagery, so that nothing is matched there."""
+    fine: Tensor
+    """(D', 2N, 2N) likewise."""
+
+    @property
+    def size_m(self) -> float:
+        """Side of the patch."""
+        return self.patch.image.shape[0] * self.patch.meters_per_pixel
 
     def to_patch(self, east_m: float, north_m: float) -> tuple[float, float]:
         """Map position → (right, up) metres from the patch centre."""
@@ -91,23 +98,24 @@ class AerialFeatureCache:
             AERIAL_METERS_PER_PIXEL,
             rotation,
         )
-        self._kept[key] = AerialFeatures(patch, encode_patch(self._matcher, patch, self._device))
+        self._kept[key] = AerialFeatures(patch, *encode_patch(self._matcher, patch, self._device))
         while len(self._kept) > 1 and sum(map(_megabytes, self._kept.values())) > self._capacity_mb:
             self._kept.popitem(last=False)
         return self._kept[key]
 
 
 def _megabytes(features: AerialFeatures) -> float:
-    values = features.descriptors
-    return (values.numel() * values.element_size() + features.patch.image.nbytes + features.patch.valid.nbytes) / 1e6
+    numbers = sum(values.numel() * values.element_size() for values in (features.descriptors, features.fine))
+    return (numbers + features.patch.image.nbytes + features.patch.valid.nbytes) / 1e6
 
 
 @torch.inference_mode()
-def encode_patch(matcher: Matcher, patch: Patch, device: str) -> Tensor:
-    """Descriptors (D, N, N) of a patch, zero in cells that are not wholly covered by imagery."""
+def encode_patch(matcher: Matcher, patch: Patch, device: str) -> tuple[Tensor, Tensor]:
+    """Coarse (D, N, N) and fine (D', 2N, 2N) descriptors of a patch, zero in cells not wholly covered by imagery."""
     image = torch.from_numpy(np.ascontiguousarray(patch.image)).to(device).permute(2, 0, 1)[None].float() / 255.0
-    descriptors = matcher.aerial(image)[0]
+    coarse, fine = (layer[0] for layer in matcher.aerial(image))
     if not patch.valid.all():
         covered = torch.from_numpy(patch.valid).to(device).float()[None, None]
-        descriptors = descriptors * (F.avg_pool2d(covered, STRIDE_PX)[0] > 0.99)
-    return descriptors
+        coarse = coarse * (F.avg_pool2d(covered, STRIDE_PX)[0] > 0.99)
+        fine = fine * (F.avg_pool2d(covered, STRIDE_PX // FINE)[0] > 0.99)
+    return coarse, fine

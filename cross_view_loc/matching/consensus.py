@@ -11,6 +11,7 @@ vehicle faces patch-up, and is turned counter-clockwise by the heading's offset 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -171,24 +172,33 @@ def score_lattice(
     return volume
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Layer:
+    """Aerial descriptors and ground cells of one resolution; the score of a pose sums over layers."""
+
+    aerial: Tensor
+    """(D, n, n) over the whole patch; n differs between layers, the ground they cover does not."""
+    ground: GroundCells
+    sharpness: Tensor | float
+
+
 def score_poses(
-    aerial: Tensor, ground: GroundCells, poses: Tensor, sharpness: float, log_scale_std: float, at_most: int = 4000
+    layers: Sequence[Layer], poses: Tensor, patch_m: float, log_scale_std: float, at_most: int = 4000
 ) -> Tensor:
     """Log-scores (P,) of continuous poses (P, 4): right, up, heading offset, log-scale, in patch coordinates."""
-    cells = aerial.shape[-1]
-    points = body_to_patch(ground.points_body)
-    weighted = ground.descriptors * ground.weight[:, None]
-    scores = []
-    step = max(1, at_most * 32 // max(len(points), 1))
-    for chunk in poses.split(step):
-        scaled = points * chunk[:, None, 3:].exp()
-        placed = rotate(scaled, chunk[:, 2]) + chunk[:, None, :2]
-        row, column = grid_position(placed, cells)
-        grid = torch.stack([column, row], -1) * (2 / (cells - 1)) - 1
-        under = F.grid_sample(aerial[None], grid[None], align_corners=True, padding_mode="zeros")[0]
-        scores.append((under * weighted.T[:, None, :]).sum((0, 2)))
-    return torch.cat(scores) * sharpness - 0.5 * (poses[:, 3] / log_scale_std) ** 2
+    scores = -0.5 * (poses[:, 3] / log_scale_std) ** 2
+    for layer in layers:
+        points = body_to_patch(layer.ground.points_body)
+        weighted = layer.ground.descriptors * layer.ground.weight[:, None]
+        step = max(1, at_most * 32 // max(len(points), 1))
+        found = []
+        for chunk in poses.split(step):
+            placed = rotate(points * chunk[:, None, 3:].exp(), chunk[:, 2]) + chunk[:, None, :2]
+            grid = placed * placed.new_tensor([2 / patch_m, -2 / patch_m])
+            under = F.grid_sample(layer.aerial[None], grid[None], align_corners=False, padding_mode="zeros")[0]
+            found.append((under * weighted.T[:, None, :]).sum((0, 2)))
+        scores = scores + torch.cat(found) * layer.sharpness
+    return scores
 
 
 @dataclass(frozen=True)
@@ -202,15 +212,22 @@ class Mode:
     """(4, 4) Laplace approximation at temperature 1."""
 
 
-def find_peaks(volume: Tensor, lattice: Lattice, count: int, separation_cells: int = 3) -> Tensor:
-    """The `count` best lattice poses (M, 4), none within `separation_cells` of a better one, best first."""
+def find_peaks(
+    volume: Tensor, lattice: Lattice, count: int, separation_cells: int = 3, hopeless: float = math.inf
+) -> Tensor:
+    """The `count` best lattice poses (M, 4), none within `separation_cells` of a better one, best first.
+
+    Fewer where the others score more than `hopeless` below the best.
+    """
+    least = float(volume.max()) - hopeless
     left = volume.clone()
     scales, headings, side, _ = volume.shape
     shifts = lattice.shifts_m
     peaks = []
     for _ in range(count):
         flat = int(left.argmax())
-        if not math.isfinite(float(left.flatten()[flat])):
+        value = float(left.flatten()[flat])
+        if not math.isfinite(value) or value < least:
             break
         s, k, j, i = torch.unravel_index(torch.tensor(flat), (scales, headings, side, side))
         peaks.append(
@@ -249,9 +266,7 @@ _FIRST_STEP = torch.tensor([0.4, 0.4, math.radians(1.0), 0.03])
 
 
 @torch.no_grad()
-def refine(
-    aerial: Tensor, ground: GroundCells, start: Tensor, sharpness: float, log_scale_std: float, rounds: int = 5
-) -> Mode:
+def refine(layers: Sequence[Layer], start: Tensor, patch_m: float, log_scale_std: float, rounds: int = 6) -> Mode:
     """Climb from a lattice pose to the maximum by quadratic fits of the score on a shrinking stencil.
 
     A stencil wider than a cell smooths over the kinks that bilinear interpolation leaves at cell borders.
@@ -262,8 +277,8 @@ def refine(
     score = -math.inf
     best_pose = pose
     for round_index in range(rounds):
-        stencil = (pose + _CENTRE_AND_CORNERS * step).to(aerial.device)
-        scores = score_poses(aerial, ground, stencil, sharpness, log_scale_std).cpu()
+        stencil = (pose + _CENTRE_AND_CORNERS * step).to(layers[0].aerial.device)
+        scores = score_poses(layers, stencil, patch_m, log_scale_std).cpu()
         if float(scores[0]) > score:
             score, best_pose = float(scores[0]), pose.clone()
         fit = _FIT @ scores
@@ -278,7 +293,7 @@ def refine(
         pose = pose + step * (move.clamp(-1.5, 1.5) if concave else _CENTRE_AND_CORNERS[int(scores.argmax())])
         if round_index:
             step = step * 0.75
-    final = float(score_poses(aerial, ground, pose[None].to(aerial.device), sharpness, log_scale_std)[0])
+    final = float(score_poses(layers, pose[None].to(layers[0].aerial.device), patch_m, log_scale_std)[0])
     if final < score:
         pose, final = best_pose, score
     covariance = torch.linalg.inv(-hessian.double()).float()

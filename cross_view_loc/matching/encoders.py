@@ -1,12 +1,13 @@
 """The compact matcher: one encoder for ground views, one for aerial patches, unit descriptors that meet in the middle.
 
-2.9 M parameters. The ground encoder also sees where each pixel's ray points on the vehicle and how far away flat ground
-would be along it, so that one set of weights serves any camera height, tilt and focal length.
+Two layers come out of each: coarse cells, whose consensus an FFT scores for every pose of a lattice, and fine cells
+from the same trunk, which sharpen the best poses and tell look-alikes apart.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,16 +19,28 @@ from cross_view_loc.networks.weights import load_weights, prepare_for_inference
 
 AERIAL_METERS_PER_PIXEL = 0.2
 CELL_M = AERIAL_METERS_PER_PIXEL * STRIDE_PX
-"""Side of an aerial feature cell."""
+"""Side of a coarse aerial cell."""
+FINE = 2
+"""A coarse aerial cell holds FINE × FINE fine ones, a coarse ground cell FINE fine ones above each other."""
 TOKEN_ROWS_PX, TOKEN_COLUMNS_PX = 4, 8
-"""A ground cell spans this many pixels of a view; columns are coarser because roads recede along rows."""
+"""A coarse ground cell spans this many pixels of a view; columns are coarser because roads recede along rows."""
 DEPTH_KINDS = ("metric", "flat")
 """A ground cell's confidence depends on how it is lifted: flat ground is wrong for everything that stands upright."""
-_DESCRIPTOR, _TRUNK = 32, 48
+_DESCRIPTOR, _FINE_DESCRIPTOR, _TRUNK = 32, 16, 48
+
+
+@dataclass(frozen=True)
+class CellFeatures:
+    """Ground cells of a batch of views at one resolution, row by row."""
+
+    descriptors: Tensor
+    """(B, T, D) unit."""
+    log_confidence: Tensor
+    """(B, T, 2) by DEPTH_KINDS, before the depth's own uncertainty is known."""
 
 
 class Matcher(nn.Module):
-    """Encoders, confidences and the temperature of the score."""
+    """Encoders, confidences and the temperatures of the scores."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,36 +49,61 @@ class Matcher(nn.Module):
         self.ground_head = nn.Conv2d(_TRUNK, _DESCRIPTOR, 1)
         self.aerial_head = nn.Conv2d(_TRUNK, _DESCRIPTOR, 1)
         self.confidence_head = nn.Conv2d(_TRUNK, len(DEPTH_KINDS), 1)
-        nn.init.zeros_(self.confidence_head.weight)
-        nn.init.zeros_(self.confidence_head.bias)  # type: ignore[arg-type]
+        self.ground_fine_head = nn.Conv2d(_TRUNK, _FINE_DESCRIPTOR * FINE, 1)
+        self.aerial_fine_head = nn.Conv2d(_TRUNK, _FINE_DESCRIPTOR * FINE * FINE, 1)
+        self.fine_confidence_head = nn.Conv2d(_TRUNK, len(DEPTH_KINDS) * FINE, 1)
+        self.trust = nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 2))
+        for module in (self.confidence_head, self.fine_confidence_head, self.trust[2]):
+            nn.init.zeros_(module.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
         self.log_match_sharpness = nn.Parameter(torch.tensor(math.log(12.0)))
         self.log_score_sharpness = nn.Parameter(torch.tensor(math.log(10.0)))
+        self.log_fine_sharpness = nn.Parameter(torch.tensor(math.log(5.0)))
 
-    def ground(self, views: Tensor, elevation: Tensor, flat_inverse_depth: Tensor) -> tuple[Tensor, Tensor]:
+    def ground(self, views: Tensor, elevation: Tensor, flat_inverse_depth: Tensor) -> tuple[CellFeatures, CellFeatures]:
         """Views (B, 3, H, W) in [0, 1] with ray elevation and flat-ground inverse depth (B, H, W), to ground cells.
 
-        Returns unit descriptors (B, T, 32) and log-confidences (B, T, 2) by `DEPTH_KINDS`; cells row by row.
+        Returns the coarse cells, and the fine ones: first all upper halves of the coarse cells, then all lower ones.
         """
         trunk = self.ground_body(stack_ground_input(views, elevation, flat_inverse_depth))
         trunk = F.avg_pool2d(trunk, (TOKEN_ROWS_PX // STRIDE_PX, TOKEN_COLUMNS_PX // STRIDE_PX))
-        descriptors = F.normalize(self.ground_head(trunk).float(), dim=1)
-        confidence = self.confidence_head(trunk).float().clamp(-6.0, 4.0)
-        return descriptors.flatten(2).transpose(1, 2), confidence.flatten(2).transpose(1, 2)
+        coarse = _cells(self.ground_head(trunk), self.confidence_head(trunk), 1)
+        return coarse, _cells(self.ground_fine_head(trunk), self.fine_confidence_head(trunk), FINE)
 
-    def aerial(self, patches: Tensor) -> Tensor:
-        """Patches (B, 3, S, S) in [0, 1] at 0.2 m per pixel → unit descriptors (B, 32, S/4, S/4)."""
+    def aerial(self, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """Patches (B, 3, S, S) in [0, 1] at 0.2 m per pixel → unit descriptors (B, 32, S/4, S/4), (B, 16, S/2, S/2)."""
         trunk = self.aerial_body(normalize_image(patches).contiguous(memory_format=torch.channels_last))
-        return F.normalize(self.aerial_head(trunk).float(), dim=1)
+        fine = F.pixel_shuffle(self.aerial_fine_head(trunk).float(), FINE)
+        return F.normalize(self.aerial_head(trunk).float(), dim=1), F.normalize(fine, dim=1)
+
+    def trust_in_depth(self, depth_m: Tensor, log_spread: Tensor) -> Tensor:
+        """What a measured or learned depth's own uncertainty adds to the log-confidence of coarse and fine cells.
+
+        Depth (...) in metres, log of its relative deviation (...) → (..., 2).
+        """
+        return self.trust(torch.stack([depth_m.clamp(1.0, 60.0).log() - 2.3, log_spread + 2.5], -1)).clamp(-6.0, 2.0)
 
     @property
     def score_sharpness(self) -> Tensor:
-        """Factor from summed agreement to log-probability."""
+        """Factor from summed agreement of the coarse cells to log-probability."""
         return self.log_score_sharpness.exp()
+
+    @property
+    def fine_sharpness(self) -> Tensor:
+        """The same for the fine cells."""
+        return self.log_fine_sharpness.exp()
 
     @property
     def match_sharpness(self) -> Tensor:
         """Factor from cosine similarity to the logits of single matches."""
         return self.log_match_sharpness.exp().clamp(max=40.0)
+
+
+def _cells(descriptors: Tensor, confidence: Tensor, parts: int) -> CellFeatures:
+    """Maps (B, parts·D, h, w) and (B, parts·2, h, w) → cells (B, parts·h·w, …), part by part."""
+    d = descriptors.float().unflatten(1, (parts, -1)).flatten(3).transpose(2, 3).flatten(1, 2)
+    c = confidence.float().clamp(-6.0, 4.0).unflatten(1, (parts, -1)).flatten(3).transpose(2, 3).flatten(1, 2)
+    return CellFeatures(F.normalize(d, dim=-1), c)
 
 
 def load_matcher(path: Path, device: str = "cpu") -> tuple[Matcher, dict[str, object]]:

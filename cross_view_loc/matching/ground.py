@@ -5,6 +5,7 @@ Several cameras, and several views of one wide camera, are one thing to the solv
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,16 +14,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cross_view_loc.depth.source import DepthSource
+from cross_view_loc.depth.source import Depth, DepthSource
 from cross_view_loc.errors import InputError
 from cross_view_loc.geometry.lifting import ViewGeometry, lifted_inside
-from cross_view_loc.geometry.views import View, plan_views
+from cross_view_loc.geometry.views import VIEW_HEIGHT_PX, VIEW_WIDTH_PX, View, plan_views
 from cross_view_loc.matching.consensus import GroundCells
-from cross_view_loc.matching.encoders import DEPTH_KINDS, TOKEN_COLUMNS_PX, TOKEN_ROWS_PX, Matcher
+from cross_view_loc.matching.encoders import DEPTH_KINDS, FINE, TOKEN_COLUMNS_PX, TOKEN_ROWS_PX, Matcher
 from cross_view_loc.types import Frame
 
 WEIGHT_NORM = 200.0
 """Sum of an untrained view's confidences over this is a few units; training used the same number."""
+
+USUAL_LOG_SPREAD = math.log(0.03)
+"""Of measured depth that comes without any."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,9 @@ class GroundObservation:
     """The lifted cells of all views, and where each came from."""
 
     cells: GroundCells
+    fine: GroundCells
     frame_index: NDArray[np.int64]
-    """(T,) which frame."""
+    """(T,) which frame; of the coarse cells, as are the pixels."""
     pixels: NDArray[np.float64]
     """(T, 2) in that frame's image."""
 
@@ -41,28 +46,44 @@ def observe_ground(frames: Sequence[Frame], matcher: Matcher, depth: DepthSource
     """Encode and lift every view of every frame. Raises InputError when an image does not fit its camera."""
     planned = [(index, frame, view) for index, frame in enumerate(frames) for view in _views(frame)]
     images, elevations, inverses, lifted = [], [], [], []
-    for index, frame, view in planned:
+    for _, frame, view in planned:
         image, seen = view.sample(frame.image, frame.camera)
         geometry = ViewGeometry.of(frame, view)
-        pixel_rays, rays = view.rays(), view.rays(TOKEN_ROWS_PX, TOKEN_COLUMNS_PX)
+        pixel_rays = view.rays()
         images.append(image)
         elevations.append(geometry.elevation(pixel_rays))
         inverses.append(geometry.flat_inverse_depth(pixel_rays))
-        lifted.append((index, *_lift(frame, view, geometry, rays, depth(image, view, geometry, rays), seen)))
+        rays = cell_rays(view)
+        lifted.append(_lift(frame, geometry, rays, depth(image, view, geometry, rays), seen))
     batch = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float() / 255.0
-    descriptors, log_confidence = matcher.ground(batch, _tensor(elevations, device), _tensor(inverses, device))
-    confidence = log_confidence[..., DEPTH_KINDS.index(depth.kind)].exp() / WEIGHT_NORM
-    used = [torch.from_numpy(usable).to(device) for _, _, _, usable in lifted]
-    cells = GroundCells(
-        torch.cat([d[mask] for d, mask in zip(descriptors, used, strict=True)]),
-        torch.cat([c[mask] for c, mask in zip(confidence, used, strict=True)]),
-        torch.from_numpy(np.concatenate([points[usable] for _, points, _, usable in lifted])).to(device).float(),
-    )
+    features = matcher.ground(batch, _tensor(elevations, device), _tensor(inverses, device))
+    points, z_m, spread, usable = (_tensor(list(column), device) for column in zip(*lifted, strict=True))
+    trust = matcher.trust_in_depth(z_m, spread) if depth.kind == "metric" else z_m.new_zeros(*z_m.shape, 2)
+    kind, count = DEPTH_KINDS.index(depth.kind), coarse_count()
+    layers, used = [], usable > 0
+    for index, (layer, part) in enumerate(zip(features, (slice(0, count), slice(count, None)), strict=True)):
+        weight = (layer.log_confidence[..., kind] + trust[:, part, index]).exp() / WEIGHT_NORM
+        mask = used[:, part]
+        layers.append(GroundCells(layer.descriptors[mask], weight[mask], points[:, part][mask].float()))
+    seen_by = used[:, :count].cpu().numpy()
     return GroundObservation(
-        cells,
-        np.concatenate([np.full(int(usable.sum()), index) for index, _, _, usable in lifted]),
-        np.concatenate([pixels[usable] for _, _, pixels, usable in lifted]),
+        layers[0],
+        layers[1],
+        np.repeat([index for index, _, _ in planned], seen_by.sum(1)),
+        np.concatenate([_pixels(frame, view)[mask] for (_, frame, view), mask in zip(planned, seen_by, strict=True)]),
     )
+
+
+def coarse_count(height_px: int = VIEW_HEIGHT_PX, width_px: int = VIEW_WIDTH_PX) -> int:
+    """Coarse cells of a view."""
+    return (height_px // TOKEN_ROWS_PX) * (width_px // TOKEN_COLUMNS_PX)
+
+
+def cell_rays(view: View) -> NDArray[np.float64]:
+    """(3·H/4, W/8, 3) rays through the centres of a view's coarse cells, then of their upper, then lower halves."""
+    coarse = view.rays(TOKEN_ROWS_PX, TOKEN_COLUMNS_PX)
+    fine = view.rays(TOKEN_ROWS_PX // FINE, TOKEN_COLUMNS_PX)
+    return np.concatenate([coarse, *(fine[part::FINE] for part in range(FINE))])
 
 
 def _views(frame: Frame) -> tuple[View, ...]:
@@ -76,24 +97,27 @@ def _views(frame: Frame) -> tuple[View, ...]:
 
 
 def _lift(
-    frame: Frame,
-    view: View,
-    geometry: ViewGeometry,
-    rays: NDArray[np.float64],
-    depth_m: NDArray[np.float64],
-    seen: NDArray[np.bool_],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Points (T, 2) in the level body frame, camera pixels (T, 2), and which cells can be used (T,)."""
-    points = geometry.lift(rays, depth_m)
+    frame: Frame, geometry: ViewGeometry, rays: NDArray[np.float64], depth: Depth, seen: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Points (T, 2) in the level body frame, depth (T,), log-spread (T,) and which cells can be used (T,)."""
+    points = geometry.lift(rays, depth.z_m)
     origin = frame.R_level_base @ geometry.T_base_view[:3, 3]
-    seen_share = cv2.resize(seen.astype(np.float32), rays.shape[1::-1], interpolation=cv2.INTER_AREA)
-    usable = (depth_m > 0) & lifted_inside(points, origin) & (seen_share > 0.5)
+    parts = 1 + FINE
+    shape = (rays.shape[1], rays.shape[0] // parts)
+    seen_share = np.concatenate([cv2.resize(seen.astype(np.float32), shape, interpolation=cv2.INTER_AREA)] * parts)
+    usable = (depth.z_m > 0) & lifted_inside(points, origin) & (seen_share > 0.5)
+    spread = np.full_like(depth.z_m, USUAL_LOG_SPREAD) if depth.log_spread is None else depth.log_spread
+    return points[..., :2].reshape(-1, 2), depth.z_m.reshape(-1), spread.reshape(-1), usable.reshape(-1)
+
+
+def _pixels(frame: Frame, view: View) -> NDArray[np.float64]:
+    """(T, 2) where the centres of a view's coarse cells are in the camera's image."""
+    rays = view.rays(TOKEN_ROWS_PX, TOKEN_COLUMNS_PX)
     centres = rays[..., :2] * view.focal_px + [view.width / 2, view.height / 2]
-    pixels = view.camera_pixels(centres, frame.camera)
-    return points[..., :2].reshape(-1, 2), pixels.reshape(-1, 2), usable.reshape(-1)
+    return view.camera_pixels(centres, frame.camera).reshape(-1, 2)
 
 
-def _tensor(arrays: list[NDArray[np.float64]], device: str) -> torch.Tensor:
+def _tensor(arrays: Sequence[NDArray[np.generic]], device: str) -> torch.Tensor:
     return torch.from_numpy(np.stack(arrays)).to(device).float()
 
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cross_view_loc.geometry.procrustes import procrustes, procrustes_covariance, rotate
-from cross_view_loc.matching.consensus import GroundCells, Mode, body_to_patch, grid_position, score_poses
+from cross_view_loc.matching.consensus import GroundCells, Layer, Mode, body_to_patch, grid_position, score_poses
 from cross_view_loc.matching.encoders import CELL_M
 
 
@@ -72,7 +72,8 @@ def refine_by_matches(
     """
     chosen = settings or GuidedSettings()
     pose = mode.pose.to(aerial.device)
-    best, best_score = pose, float(score_poses(aerial, ground, pose[None], score_sharpness, log_scale_std)[0])
+    layers, patch_m = [Layer(aerial, ground, score_sharpness)], aerial.shape[-1] * CELL_M
+    best, best_score = pose, float(score_poses(layers, pose[None], patch_m, log_scale_std)[0])
     covariance = mode.covariance
     source = body_to_patch(ground.points_body)
     for _ in range(chosen.rounds):
@@ -83,7 +84,7 @@ def refine_by_matches(
         target = placed + chosen.step * (expected - placed)
         solution = procrustes(source, target, weight, log_scale_std > 0, log_scale_std)
         pose = torch.cat([solution.translation, solution.yaw_rad[None], solution.scale.log()[None]])
-        score = float(score_poses(aerial, ground, pose[None], score_sharpness, log_scale_std)[0])
+        score = float(score_poses(layers, pose[None], patch_m, log_scale_std)[0])
         if score > best_score:
             best, best_score = pose, score
             covariance = mode.covariance.clone()

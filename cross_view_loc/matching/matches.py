@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cross_view_loc.geometry.procrustes import Similarity, rotate
 from cross_view_loc.geometry.robust import PoseLimits
-from cross_view_loc.matching.consensus import GroundCells, body_to_patch, grid_position, score_poses
+from cross_view_loc.matching.consensus import GroundCells, Layer, body_to_patch, grid_position, score_poses
 from cross_view_loc.matching.encoders import CELL_M
 
 AGREES_WITHIN_M = 2.0
@@ -108,10 +108,11 @@ def consensus_judge(
     aerial: Tensor, ground: GroundCells, score_sharpness: float, log_scale_std: float
 ) -> Callable[[Similarity], Tensor]:
     """Score alignments of patch-frame matches by the dense consensus: all cells have a say, not just the drawn ones."""
+    patch_m = aerial.shape[-1] * CELL_M
 
     def judge(batch: Similarity) -> Tensor:
         poses = torch.cat([batch.translation, batch.yaw_rad[:, None], batch.scale.log()[:, None]], 1)
-        return score_poses(aerial, ground, poses, score_sharpness, log_scale_std)
+        return score_poses([Layer(aerial, ground, score_sharpness)], poses, patch_m, log_scale_std)
 
     return judge
 

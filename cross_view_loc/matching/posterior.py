@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -57,6 +58,24 @@ def summarize(volume: Tensor, lattice: Lattice, mode: Mode, calibration: Calibra
     spread = torch.einsum("n,ni,nj->ij", others / total, offsets.reshape(-1, 3), offsets.reshape(-1, 3))
     covariance = laplace + spread
     return Posterior(float(local.sum()), covariance * calibration.covariance_factor)
+
+
+def reweigh(volume: Tensor, lattice: Lattice, modes: Sequence[Mode], gains: Tensor) -> Tensor:
+    """The volume with what the fine layer says of its best modes: each gain (M,) is added around its mode.
+
+    Everything that is near no mode, and was never looked at finely, gets the mean gain of all modes but the best: a
+    look-alike's. Gains are log-probabilities relative to the largest.
+    """
+    gains = gains - gains.max()
+    rest = float(gains.sort().values[:-1].mean()) if len(gains) > 1 else 0.0
+    added = torch.full(volume.shape[1:], rest)
+    nearest = torch.full(volume.shape[1:], math.inf)
+    for mode, gain in zip(modes, gains.tolist(), strict=True):
+        offsets, step_rad = _offsets(lattice, mode.pose)
+        distance = torch.hypot(offsets[..., 0], offsets[..., 1])
+        taken = _near(offsets, step_rad) & (distance < nearest)
+        added[taken], nearest[taken] = gain, distance[taken]
+    return volume + added
 
 
 def mass_near(volume: Tensor, lattice: Lattice, pose: Tensor, temperature: float) -> float:

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cross_view_loc.geometry.lifting import ViewGeometry, lifted_inside
 from cross_view_loc.geometry.transforms import yaw_of
 from cross_view_loc.geometry.views import View
-from cross_view_loc.matching.encoders import AERIAL_METERS_PER_PIXEL, TOKEN_COLUMNS_PX, TOKEN_ROWS_PX
+from cross_view_loc.matching.encoders import AERIAL_METERS_PER_PIXEL
+from cross_view_loc.matching.ground import cell_rays
 from cross_view_loc.training.town_data import TownData
 
 PATCH_PX = 400
@@ -41,7 +43,10 @@ class MatcherBatch:
     views: ViewInputs
     patches: Tensor
     points: dict[str, tuple[Tensor, Tensor]]
-    """By depth kind: body points (B, T, 2) and usability (B, T)."""
+    """By depth kind: body points (B, T, 2) and usability (B, T); coarse cells, then fine ones."""
+    depth_m: Tensor
+    log_spread: Tensor
+    """(B, T) of the metric depth."""
     prior: Tensor
     """(B, 2) right, up of the prior in the patch."""
     shift: Tensor
@@ -73,23 +78,40 @@ def view_arrays(town: TownData, index: int) -> tuple[NDArray[np.uint8], NDArray[
 
 
 def lifted(town: TownData, index: int, depth_m: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Body points (T, 2) and usability (T,) of a view's cells under a depth (48, 40)."""
+    """Body points (T, 2) and usability (T,) of a view's cells under a depth (3·48, 40) along `cell_rays`."""
     view, geometry = geometry_of(town, index)
-    points = geometry.lift(view.rays(TOKEN_ROWS_PX, TOKEN_COLUMNS_PX), depth_m)
+    points = geometry.lift(cell_rays(view), depth_m)
     origin = geometry.R_level_base @ geometry.T_base_view[:3, 3]
     usable = (depth_m > 0) & lifted_inside(points, origin)
     return points[..., :2].reshape(-1, 2).astype(np.float32), usable.reshape(-1)
 
 
 def flat_depth(town: TownData, index: int) -> NDArray[np.float64]:
-    """Depth (48, 40) of the plane under the vehicle at the matcher's cells, 0 above the horizon."""
+    """Depth (3·48, 40) of the plane under the vehicle at the matcher's cells, 0 above the horizon."""
     view, geometry = geometry_of(town, index)
-    inverse = geometry.flat_inverse_depth(view.rays(TOKEN_ROWS_PX, TOKEN_COLUMNS_PX))
+    inverse = geometry.flat_inverse_depth(cell_rays(view))
     return np.where(inverse > 1 / 40.0, 1.0 / np.maximum(inverse, 1e-6), 0.0)
 
 
+def at_cells(cells: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Values (…, 48, 80) at stride 4 → (…, 3·48, 40) along `cell_rays`, sampled as `sample_cells` does."""
+    coarse = (cells[..., 0::2] + cells[..., 1::2]).astype(np.float64) / 2
+    above = np.concatenate([coarse[..., :1, :], coarse[..., :-1, :]], -2)
+    below = np.concatenate([coarse[..., 1:, :], coarse[..., -1:, :]], -2)
+    return np.concatenate([coarse, 0.75 * coarse + 0.25 * above, 0.75 * coarse + 0.25 * below], -2)
+
+
+def true_depth(town: TownData, index: int) -> NDArray[np.float64]:
+    """Rendered depth (3·48, 40) along `cell_rays`; across edges of objects that of the coarse cell."""
+    coarse = town.cell_depth_m[index].astype(np.float64)
+    inverse = 1 / np.maximum(town.depth_m[index].astype(np.float64), 0.1)
+    smooth = 1 / at_cells(inverse)
+    tiled = np.concatenate([coarse] * 3)
+    return np.where((np.abs(np.log(smooth / np.maximum(tiled, 0.1))) < 0.15) & (tiled > 0), smooth, tiled)
+
+
 PredictedDepth = dict[int, NDArray[np.float16]]
-"""Town seed → (N, 48, 40) depth as the depth network sees it."""
+"""Town seed → (N, 2, 48, 80) log-depth and log-spread as the depth network gives them."""
 
 
 def matcher_sample(
@@ -111,13 +133,16 @@ def matcher_sample(
         float(center[0]), float(center[1]), PATCH_PX, AERIAL_METERS_PER_PIXEL, rotation
     )
     image, elevation, inverse = view_arrays(town, index)
-    true = town.cell_depth_m[index].astype(np.float64)
-    metric = predicted[town.seed][index].astype(np.float64) if town.seed in predicted else true
-    if rng.random() < 0.35:  # true depth with a scale error keeps the confidences from leaning on one network's errors
-        metric = true * math.exp(rng.normal(0, 0.02))
+    depth, spread = true_depth(town, index), np.full((3 * 48, 40), math.log(0.02))
+    if town.seed in predicted and rng.random() > 0.3:
+        log_depth, spread = at_cells(predicted[town.seed][index])
+        depth = np.where(log_depth < math.log(80.0), np.exp(log_depth), 0.0)
+    else:  # true depth with a scale error keeps the confidences from leaning on one network's errors
+        depth = depth * math.exp(rng.normal(0, 0.02))
     out = dict(image=image, elevation=elevation, inverse=inverse, patch=patch.image, prior=-ahead, shift=shift)
-    for name, depth in (("metric", metric), ("flat", flat_depth(town, index))):
-        out[f"points_{name}"], out[f"usable_{name}"] = lifted(town, index, depth)
+    out |= dict(depth=depth.reshape(-1).astype(np.float32), spread=spread.reshape(-1).astype(np.float32))
+    for name, z_m in (("metric", depth), ("flat", flat_depth(town, index))):
+        out[f"points_{name}"], out[f"usable_{name}"] = lifted(town, index, z_m)
     return {**out, "heading": np.float64(heading)}
 
 
@@ -128,6 +153,8 @@ def collate_matcher(samples: Sequence[dict[str, NDArray[np.generic]]]) -> Matche
         ViewInputs(_pixels(t["image"]), t["elevation"], t["inverse"]),
         _pixels(t["patch"]),
         {name: (t[f"points_{name}"], t[f"usable_{name}"]) for name in ("metric", "flat")},
+        t["depth"],
+        t["spread"],
         t["prior"].float(),
         t["shift"].float(),
         t["heading"].float(),
@@ -147,7 +174,7 @@ def _pixels(images: Tensor) -> Tensor:
 
 
 def augment_colour(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Another sensor, light and season each: gamma, gain, white balance, saturation, haze and noise per image."""
+    """Another sensor, light and season each: gamma, gain, white balance, saturation, haze, blur and noise per image."""
     batch = images.shape[0]
 
     def uniform(low: float, high: float, channels: int = 1) -> Tensor:
@@ -158,7 +185,14 @@ def augment_colour(images: Tensor, generator: torch.Generator) -> Tensor:
     x = grey + (x - grey) * uniform(0.3, 1.3)
     haze = uniform(0.0, 0.2) * (uniform(0.0, 1.0) < 0.3)
     x = x * (1 - haze) + 0.8 * haze
+    x = torch.where(uniform(0.0, 1.0) < 0.08, x.mean(1, keepdim=True), x)
+    x = torch.where(uniform(0.0, 1.0) < 0.25, _blurred(x), x)
     return (x + torch.randn(x.shape, generator=generator) * uniform(0.0, 0.03)).clamp(0, 1)
+
+
+def _blurred(images: Tensor) -> Tensor:
+    """As a sensor with half the resolution would see it."""
+    return F.interpolate(F.avg_pool2d(images, 2), scale_factor=2, mode="bilinear", align_corners=False)
 
 
 def background(make: Callable[[int], object], count: int, ahead: int = 4) -> Iterator[object]:

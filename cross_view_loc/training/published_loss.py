@@ -30,16 +30,18 @@ LEAST_LOG_WEIGHT = -30.0
 
 def published_losses(
     matcher: Matcher, batch: MatcherBatch, kind: str, generator: torch.Generator, bf16: bool
-) -> tuple[Tensor, Tensor]:
-    """(mean distance of virtual points in metres, two-way InfoNCE), from poses alone."""
+) -> dict[str, Tensor]:
+    """`pose`: mean distance of virtual points in metres; `match`: two-way InfoNCE. From poses alone, coarse cells."""
     views = batch.views
     with torch.autocast(views.images.device.type, torch.bfloat16, enabled=bf16):
-        descriptors, log_confidence = matcher.ground(views.images, views.elevation, views.flat_inverse_depth)
-        aerial = matcher.aerial(batch.patches)
+        coarse, _ = matcher.ground(views.images, views.elevation, views.flat_inverse_depth)
+        aerial, _ = matcher.aerial(batch.patches)
     with torch.autocast(views.images.device.type, enabled=False):
-        return match_losses(
-            matcher, batch, kind, descriptors.float(), log_confidence.float(), aerial.float(), generator
+        log_confidence = coarse.log_confidence.float()
+        pose, match = match_losses(
+            matcher, batch, kind, coarse.descriptors.float(), log_confidence, aerial.float(), generator
         )
+    return {"pose": pose, "match": match}
 
 
 def match_losses(
@@ -52,7 +54,7 @@ def match_losses(
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """Both losses of ground descriptors (B, T, D) with log-confidences (B, T, 2) and aerial ones (B, D, N, N)."""
-    points, usable = batch.points[kind]
+    points, usable = (values[:, : descriptors.shape[1]] for values in batch.points[kind])
     chosen = (torch.rand(usable.shape, generator=generator) * usable).topk(GROUND_CELLS, 1).indices
     usable = torch.gather(usable, 1, chosen)
     points = body_to_patch(torch.gather(points, 1, chosen[..., None].expand(-1, -1, 2)))

@@ -16,6 +16,7 @@ class TrainingSettings:
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
     match_loss_weight: float = 0.3
+    fine_loss_weight: float = 0.5
     flat_share: float = 0.35
     """Share of batches lifted by flat ground instead of metric depth."""
     workers: int = 2

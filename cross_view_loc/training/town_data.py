@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -19,11 +20,19 @@ from cross_view_loc.aerial.image_file import ImageMap
 from cross_view_loc.geometry.transforms import R_BODY_OPTICAL, level_rotation, rotation_z, rpy, transform, yaw_of
 from cross_view_loc.geometry.views import VIEW_HEIGHT_PX, VIEW_WIDTH_PX
 
+if TYPE_CHECKING:
+    from cross_view_loc.simulation.drive import Drive
+    from cross_view_loc.simulation.drive_renderer import DriveRenderer
+    from cross_view_loc.simulation.gap import World
+    from cross_view_loc.simulation.town import Town
+
 TOWN_SIZE_M = 360.0
 ORTHO_METERS_PER_PIXEL = 0.2
 RENDER_FACTOR = 2
 """Views are rendered this much larger and averaged, as a real camera's image is when it is resampled."""
 MOUNT_STD_RAD = math.radians(0.15)
+CHUNK = 8
+"""Pictures rendered at once."""
 
 
 @dataclass(frozen=True)
@@ -70,30 +79,31 @@ def load_town(path: Path) -> TownData:
 
 
 def render_town(
-    seed: int, folder: Path, views_per_drive: int = 40, drives: int = 3, orthophotos: int = 2, device: str = "cpu"
+    seed: int,
+    folder: Path,
+    views_per_drive: int = 40,
+    drives: int = 3,
+    orthophotos: int = 2,
+    device: str = "cpu",
+    region: str = "town",
+    gap: str = "mild",
 ) -> Path:
-    """Render one town's data; returns the file written. Same seed, same file."""
-    from cross_view_loc.simulation.appearance import Appearance
-    from cross_view_loc.simulation.renderer import Renderer
-    from cross_view_loc.simulation.town import Town
+    """Render one town's data; returns the file written. Same arguments, same file.
+
+    Gap "mixed": all drives but the first, and all orthophotos but the first, with what the hard gap adds, save the
+    lens's distortion, which views undo, and the orthophoto's displacement, which would make labels wrong.
+    """
+    from cross_view_loc.simulation.gap import make_world
 
     rng = np.random.default_rng([seed, 77])
-    town = Town(seed, size_m=TOWN_SIZE_M)
+    is_mixed = gap == "mixed"
+    world = make_world(seed, "hard" if is_mixed else "mild", region, device, TOWN_SIZE_M)
     rows: list[dict[str, NDArray[np.generic]]] = []
     for index in range(drives):
-        drive = town.drive(seed=index, duration_s=90.0)
-        keep_clear = drive.path.buffer(2.2)
-        renderer = Renderer(town, Appearance.random(seed * 10 + index), device, keep_clear=keep_clear)
+        drive = world.town.drive(seed=index, duration_s=90.0)
         times = np.sort(rng.uniform(0, drive.duration_s, views_per_drive))
-        for start in range(0, len(times), 8):
-            rows += _render_views(renderer, town, drive, times[start : start + 8], rng)
-    side_px = round((TOWN_SIZE_M + 20.0) / ORTHO_METERS_PER_PIXEL)
-    orthos = []
-    for index in range(orthophotos):
-        renderer = Renderer(town, Appearance.aerial(500_000 + seed * 10 + index), device)
-        lean = tuple(rng.uniform(-0.04, 0.04, 2))
-        camera = renderer.ortho(0.0, 0.0, side_px, side_px, ORTHO_METERS_PER_PIXEL, lean=lean)
-        orthos.append(renderer.render([camera])[0][0])
+        rows += _render_views(_camera_of(world, drive, index, is_mixed and index > 0), world.town, drive, times, rng)
+    orthos = [_orthophoto(world, index, is_mixed and index > 0, rng) for index in range(orthophotos)]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"town_{seed:04d}.npz"
     columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
@@ -103,42 +113,88 @@ def render_town(
     return path
 
 
+def _camera_of(world: World, drive: Drive, index: int, is_hard: bool) -> DriveRenderer:
+    """Another camera, time and season for each drive."""
+    from cross_view_loc.simulation.appearance import Appearance
+    from cross_view_loc.simulation.drive_renderer import DriveRenderer
+    from cross_view_loc.simulation.renderer import Renderer
+
+    look_seed = world.seed * 10 + index
+    if is_hard:
+        return world.redrawn(look_seed).drive_renderer(drive, lens=False)
+    look = Appearance.random(look_seed)
+    return DriveRenderer(Renderer(world.town, look, world.device, keep_clear=drive.corridor()), None)
+
+
+def _orthophoto(world: World, index: int, is_hard: bool, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Another flight for each; where it is hard, over the town before a tenth of it changed, with much lean."""
+    from cross_view_loc.simulation.appearance import Appearance
+    from cross_view_loc.simulation.renderer import Renderer
+
+    look_seed = 500_000 + world.seed * 10 + index
+    side_px = round((TOWN_SIZE_M + 20.0) / ORTHO_METERS_PER_PIXEL)
+    if is_hard:
+        flown = world.redrawn(look_seed)
+        above, lean = flown.map_renderer, flown.lean
+    else:
+        above = Renderer(world.town, Appearance.aerial(look_seed), world.device)
+        lean = (float(rng.uniform(-0.04, 0.04)), float(rng.uniform(-0.04, 0.04)))
+    camera = above.ortho(0.0, 0.0, side_px, side_px, ORTHO_METERS_PER_PIXEL, lean=lean)
+    return np.asarray(above.render([camera])[0][0])
+
+
 def _render_views(
-    renderer: object, town: object, drive: object, times: NDArray[np.float64], rng: np.random.Generator
+    camera: DriveRenderer, town: Town, drive: Drive, times: NDArray[np.float64], rng: np.random.Generator
 ) -> list[dict[str, NDArray[np.generic]]]:
+    from cross_view_loc.simulation.drive_renderer import Shot
     from cross_view_loc.simulation.sensors import attitude_error
 
     width, height = VIEW_WIDTH_PX * RENDER_FACTOR, VIEW_HEIGHT_PX * RENDER_FACTOR
-    rows, cameras = [], []
-    for time_s in times:
-        T_map_base = _jittered(town, drive.T_map_base(float(time_s)), rng)  # type: ignore[attr-defined]
+    rows: list[dict[str, NDArray[np.generic]]] = []
+    shots = []
+    for time_s in map(float, times):
+        T_map_base = _jittered(town, drive.T_map_base(time_s), rng)
         T_base_camera, focal_px = _random_mount(rng)
         true_mount = T_base_camera.copy()
         true_mount[:3, :3] = true_mount[:3, :3] @ rpy(*rng.normal(0, MOUNT_STD_RAD, 3))
-        velocity = drive.velocity_map(float(time_s))  # type: ignore[attr-defined]
-        cameras.append(
-            renderer.pinhole(T_map_base @ true_mount, width, height, focal_px * RENDER_FACTOR, velocity)  # type: ignore[attr-defined]
-        )
+        T_map_camera, velocity = T_map_base @ true_mount, drive.velocity_map(time_s)
+        turn = _turn_rate(drive, time_s)
+        shots.append(Shot(T_map_camera, width, height, focal_px * RENDER_FACTOR, time_s, velocity, turn))
         R_level_base = level_rotation(T_map_base[:3, :3]) @ attitude_error(rng)
         rows.append(
-            dict(T_map_base=T_map_base, T_base_camera=T_base_camera, R_level_base=R_level_base, focal_px=focal_px)
+            {
+                "T_map_base": T_map_base,
+                "T_base_camera": T_base_camera,
+                "R_level_base": R_level_base,
+                "focal_px": np.float64(focal_px),
+            }
         )
-    images, depths = renderer.render(cameras)  # type: ignore[attr-defined]
-    for row, image, depth in zip(rows, images, depths, strict=True):
-        row["images"] = cv2.resize(image, (VIEW_WIDTH_PX, VIEW_HEIGHT_PX), interpolation=cv2.INTER_AREA)
-        row["depth_m"] = depth_at_cells(depth, 4 * RENDER_FACTOR, 4 * RENDER_FACTOR)
-        row["cell_depth_m"] = depth_at_cells(depth, 4 * RENDER_FACTOR, 8 * RENDER_FACTOR)
-    return rows  # type: ignore[return-value]
+    photos = [photo for start in range(0, len(shots), CHUNK) for photo in camera.shoot(shots[start : start + CHUNK])]
+    for row, photo in zip(rows, photos, strict=True):
+        size = (VIEW_WIDTH_PX, VIEW_HEIGHT_PX)
+        row["images"] = cv2.resize(photo.image, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+        row["depth_m"] = depth_at_cells(photo.depth_m, 4 * RENDER_FACTOR, 4 * RENDER_FACTOR)
+        row["cell_depth_m"] = depth_at_cells(photo.depth_m, 4 * RENDER_FACTOR, 8 * RENDER_FACTOR)
+    return rows
 
 
-def _jittered(town: object, T_map_base: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+def _turn_rate(drive: Drive, time_s: float) -> float:
+    """About the map's up axis, rad/s."""
+    later_s = min(time_s + 0.1, drive.duration_s)
+    if later_s - time_s < 0.01:
+        return 0.0
+    turn = yaw_of(drive.T_map_base(later_s)) - yaw_of(drive.T_map_base(time_s))
+    return math.remainder(turn, 2 * math.pi) / (later_s - time_s)
+
+
+def _jittered(town: Town, T_map_base: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
     """The pose moved off the lane centre, turned a little, and set on the ground again."""
     T = np.array(T_map_base, dtype=np.float64)
     heading = yaw_of(T)
     sideways = rng.normal(0, 0.5)
     T[0, 3] -= math.sin(heading) * sideways
     T[1, 3] += math.cos(heading) * sideways
-    T[2, 3] = float(town.height(T[0, 3], T[1, 3]))  # type: ignore[attr-defined]
+    T[2, 3] = float(town.height(T[0, 3], T[1, 3]))
     T[:3, :3] = rotation_z(rng.normal(0, math.radians(4.0))) @ T[:3, :3]
     return T
 

@@ -14,8 +14,7 @@ from tqdm import tqdm
 
 from cross_view_loc.depth.learned import DepthNetwork
 from cross_view_loc.errors import InputError, MissingInputError
-from cross_view_loc.geometry.views import View
-from cross_view_loc.matching.encoders import TOKEN_COLUMNS_PX, TOKEN_ROWS_PX, Matcher
+from cross_view_loc.matching.encoders import FINE, Matcher
 from cross_view_loc.networks.weights import load_into, load_weights, save_weights
 from cross_view_loc.training.batches import (
     DepthBatch,
@@ -93,9 +92,9 @@ def train_depth(
 
     def step_loss(replica: DepthNetwork, batch: DepthBatch) -> tuple[Tensor, dict[str, float]]:
         with torch.autocast(device_type, torch.bfloat16, enabled=settings.bf16):
-            log_depth = replica(*_fields(batch.views))
-        loss = depth_loss(log_depth, batch.depth_m)
-        return loss, {"depth": loss.item()}
+            log_depth, log_spread = replica(*_fields(batch.views))
+        loss, likelihood = depth_loss(log_depth, log_spread, batch.depth_m)
+        return loss, {"depth": loss.item(), "spread": likelihood.item()}
 
     seconds = optimise(network, make, step_loss, settings, run)
     network.cpu()
@@ -157,8 +156,10 @@ def train_matcher(
         losses = published_losses if settings.loss == "loc2" else matcher_losses
         # matcher_losses switches autocast on where the encoders run; on a GPU it has to be on around it too.
         with torch.autocast(device_type, torch.bfloat16, enabled=settings.bf16 and device_type != "cpu"):
-            pose, match = losses(replica, batch, kind, generator, settings.bf16)
-        return pose + settings.match_loss_weight * match, {f"pose_{kind}": pose.item(), "match": match.item()}
+            parts = losses(replica, batch, kind, generator, settings.bf16)
+        weights = {"fine": settings.fine_loss_weight, "match": settings.match_loss_weight}
+        total = sum((weights.get(name, 1.0) * part for name, part in parts.items()), torch.zeros(()))
+        return total, {f"{name}_{kind}": part.item() for name, part in parts.items()}
 
     if held_out:
         samples = fixed_samples(held_out, predicted, settings.validation_samples, _seen_sample)
@@ -198,7 +199,7 @@ def _seen_sample(
     """A sample in which cells that the camera never saw (beyond its image's rim) are not used."""
     sample = matcher_sample(town, index, predicted, rng)
     if town.seen_cells is not None:
-        seen = town.seen_cells[index].reshape(-1)
+        seen = np.tile(town.seen_cells[index].reshape(-1), 1 + FINE)
         sample |= {name: value & seen for name, value in sample.items() if name.startswith("usable_")}  # type: ignore[operator]
     return sample
 
@@ -212,7 +213,10 @@ def _with_some_depth(town: TownData, predicted: PredictedDepth) -> TownData:
             f"{town.name} has views without a depth file and there is no depth network to predict it; put "
             "town_depth.safetensors into the folder of --weights or give --depth-weights"
         )
-    return replace(town, cell_depth_m=predicted[town.seed])
+    depth_m = np.exp(predicted[town.seed][:, 0].astype(np.float32)).astype(np.float16)
+    return replace(
+        town, depth_m=depth_m, cell_depth_m=((depth_m[..., 0::2] + depth_m[..., 1::2]) / 2).astype(np.float16)
+    )
 
 
 def _provenance(towns: Sequence[TownData]) -> dict[str, object]:
@@ -234,29 +238,23 @@ def _augmented(views: ViewInputs, seed: int) -> ViewInputs:
 
 @torch.inference_mode()
 def _log_depths(network: DepthNetwork, town: TownData, chunk: int = 16) -> Tensor:
-    """(N, 48, 80) of all of a town's views."""
+    """(N, 2, 48, 80) log-depth and log-spread of all of a town's views."""
     network.eval()
     out = []
     for start in range(0, len(town.images), chunk):
         arrays = [view_arrays(town, index) for index in range(start, min(start + chunk, len(town.images)))]
         images, elevation, inverse = (torch.from_numpy(np.stack(column)) for column in zip(*arrays, strict=True))
-        out.append(network(images.permute(0, 3, 1, 2).float() / 255.0, elevation, inverse))
+        out.append(torch.stack(network(images.permute(0, 3, 1, 2).float() / 255.0, elevation, inverse), 1))
     return torch.cat(out)
 
 
 def predict_depth(towns: Sequence[TownData], weights: Path, log: Callable[[str], None]) -> PredictedDepth:
-    """The network's depth at the matcher's cells for every view of every town."""
-    from cross_view_loc.depth.learned import sample_depth
-
+    """The network's log-depth and log-spread (N, 2, 48, 80) for every view of every town."""
     network = DepthNetwork()
     load_into(network, load_weights(weights))
     predicted: PredictedDepth = {}
     for town in tqdm(towns, desc="depth", unit="town"):
-        views = [View(float(focal)) for focal in town.focal_px]
-        rays = [torch.from_numpy(v.rays(TOKEN_ROWS_PX, TOKEN_COLUMNS_PX)).float() for v in views]
-        logs = _log_depths(network, town)
-        cells = [sample_depth(d, v, r) for d, v, r in zip(logs, views, rays, strict=True)]
-        predicted[town.seed] = torch.stack(cells).numpy().astype(np.float16)
+        predicted[town.seed] = _log_depths(network, town).numpy().astype(np.float16)
     log(f"predicted depth for {len(predicted)} towns")
     return predicted
 
@@ -265,7 +263,7 @@ def depth_errors(network: DepthNetwork, towns: Sequence[TownData]) -> tuple[floa
     """(deviation over views of the median log ratio, median absolute log error), on 2–40 m."""
     medians, errors = [], []
     for town in towns:
-        for index, log_depth in enumerate(_log_depths(network, town).numpy()):
+        for index, log_depth in enumerate(_log_depths(network, town)[:, 0].numpy()):
             depth = town.depth_m[index].astype(np.float64)
             used = (depth > 2.0) & (depth < 40.0)
             if used.sum() < 100:

@@ -49,13 +49,13 @@ def validate(matcher: Matcher, samples: Sequence[Sample], device: str = "cpu") -
 def _pose_error(matcher: Matcher, sample: Mapping[str, NDArray[Any]], device: str) -> tuple[float, float]:
     batch = collate_matcher([dict(sample)])
     views = batch.views
-    descriptors, log_confidence = matcher.ground(
-        views.images.to(device), views.elevation.to(device), views.flat_inverse_depth.to(device)
-    )
-    aerial = matcher.aerial(batch.patches.to(device))[0]
-    points, usable = (value[0].to(device) for value in batch.points["metric"])
-    weight = log_confidence[0, :, DEPTH_KINDS.index("metric")].exp() / WEIGHT_NORM
-    cells = GroundCells(descriptors[0, usable], weight[usable], points[usable])
+    coarse, _ = matcher.ground(views.images.to(device), views.elevation.to(device), views.flat_inverse_depth.to(device))
+    aerial = matcher.aerial(batch.patches.to(device))[0][0]
+    count = coarse.descriptors.shape[1]
+    points, usable = (value[0, :count].to(device) for value in batch.points["metric"])
+    trust = matcher.trust_in_depth(batch.depth_m[0, :count].to(device), batch.log_spread[0, :count].to(device))[:, 0]
+    weight = (coarse.log_confidence[0, :, DEPTH_KINDS.index("metric")] + trust).exp() / WEIGHT_NORM
+    cells = GroundCells(coarse.descriptors[0, usable], weight[usable], points[usable])
     steps = math.ceil(HEADING_RANGE_RAD / HEADING_STEP_RAD)
     headings = torch.arange(-steps, steps + 1, device=device) * HEADING_STEP_RAD
     radius_cells = math.ceil(PRIOR_RADIUS_M / CELL_M)

@@ -147,7 +147,7 @@ def _source_depth(frame: Frame, geometry: GroundImage, source: DepthSource) -> A
         local = np.where(inside[..., None], local, (0.0, 0.0, 1.0))
         local = local / local[..., 2:]
         image, _ = view.sample(frame.image, frame.camera)
-        z_view = source(image, view, ViewGeometry.of(frame, view), local)
+        z_view = source(image, view, ViewGeometry.of(frame, view), local).z_m
         along = np.linalg.norm(local, axis=-1) if geometry.spec.depth_kind == "range" else (local @ _axis_z(view))
         depth_m = np.where(inside, z_view * along, depth_m)
     return depth_m

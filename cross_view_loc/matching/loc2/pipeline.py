@@ -100,7 +100,7 @@ class Loc2Matcher:
         if self._last is None or self._last[0] is not aerial_map or self._last[1] != key:
             patch = aerial_map.patch(east, north, self.spec.aerial_px, self.spec.meters_per_pixel, rotation)
             tokens = self.backbone(to_unit_image(patch.image, self.spec.aerial_px, self.spec.aerial_px))
-            self._last = aerial_map, key, AerialFeatures(patch, tokens[0])
+            self._last = aerial_map, key, AerialFeatures(patch, tokens[0], fine=tokens[0][:0])
         return self._last[2]
 
     @torch.inference_mode()
