@@ -42,7 +42,7 @@ from cross_view_loc.matching.ground import GroundObservation, mean_direction, ob
 from cross_view_loc.matching.loc2.backbone import DINOV2_LARGE
 from cross_view_loc.matching.loc2.pipeline import Loc2Matcher, Loc2Settings, locate_loc2
 from cross_view_loc.matching.matches import DRAWN_SHARPNESS, CellMatches, draw_matches, guided_matches
-from cross_view_loc.matching.posterior import Calibration, Posterior, mass_near, reweigh, summarize
+from cross_view_loc.matching.posterior import Calibration, Posterior, heaviest, mass_near, reweigh, summarize
 from cross_view_loc.networks.weights import DEPTH_FILE, MATCHER_FILE, SHIPPED
 from cross_view_loc.types import Estimate, Frame, Match, Prior
 
@@ -174,7 +174,7 @@ class Localizer:
         lattice = self.lattice(aerial, prior, yaws, is_disc=not is_only)
         hopeless = HOPELESS * max(1.0, self.calibration.temperature)
         volume = score_lattice(aerial.descriptors, ground.cells, lattice, sharpness, hopeless).cpu()
-        matches = None
+        matches, found = None, None
         if self.settings.estimator == "matches":
             mode, matches = self._align_matches(ground, aerial, lattice)
             lattice = lattice.cpu()
@@ -185,11 +185,12 @@ class Localizer:
             modes = [refine(layers, peak, aerial.size_m, lattice.log_scale_std) for peak in peaks]
             poses = torch.stack([mode.pose for mode in modes]).to(self.device)
             gains = score_poses(layers[1:], poses, aerial.size_m, math.inf).cpu()
-            volume = reweigh(volume, lattice, modes, gains)
-            mode = max([mode for mode in modes if lattice.holds(mode.pose)] or modes, key=lambda each: each.score)
+            found = FoundModes(volume, tuple(modes), gains)
+            volume = reweigh(volume, lattice, modes, gains, self.calibration.fine_share)
+            mode = heaviest(volume, lattice, modes, self.calibration.temperature)
         log_mass = float(torch.logsumexp((volume / self.calibration.temperature).flatten(), 0))
         posterior = summarize(volume, lattice, mode, self.calibration)
-        return Candidate(aerial, lattice, volume, mode, posterior, log_mass, matches)
+        return Candidate(aerial, lattice, volume, mode, posterior, log_mass, matches, found)
 
     def _layers(self, ground: GroundObservation, aerial: AerialFeatures) -> list[Layer]:
         """What refinement scores: the cells that carry most of the weight, at half the cost of all."""
@@ -295,18 +296,29 @@ class Localizer:
 
 
 @dataclass(frozen=True)
+class FoundModes:
+    """The coarse consensus, its refined modes, and what the fine cells say of each (log-probability)."""
+
+    volume: Tensor
+    modes: tuple[Mode, ...]
+    gains: Tensor
+
+
+@dataclass(frozen=True)
 class Candidate:
     """The best pose within one patch."""
 
     aerial: AerialFeatures
     lattice: Lattice
     volume: Tensor
-    """(S, K, 2R+1, 2R+1) log-scores over the lattice."""
+    """(S, K, 2R+1, 2R+1) log-scores over the lattice, after the fine cells had their say."""
     mode: Mode
     posterior: Posterior
     log_mass: float
     """Log of the summed posterior, to weigh this patch against the others."""
     matches: CellMatches | None
+    found: FoundModes | None
+    """What the volume and the mode were made of; None for the published estimator."""
 
     def pose_map(self) -> tuple[float, float, float]:
         """East, north (m) and yaw (rad, wrapped) of the mode."""

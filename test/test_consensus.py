@@ -22,7 +22,7 @@ from cross_view_loc.matching.consensus import (
 )
 from cross_view_loc.matching.encoders import CELL_M
 from cross_view_loc.matching.matches import cell_centres, guided_matches
-from cross_view_loc.matching.posterior import Calibration, mass_near, reweigh, summarize
+from cross_view_loc.matching.posterior import Calibration, heaviest, mass_near, reweigh, summarize
 
 CELLS, SHARPNESS = 60, 4.0
 
@@ -92,7 +92,7 @@ def test_the_fine_layer_moves_mass_between_modes(scene):
     modes = [Mode(pose, 0.0, torch.eye(4)) for pose in poses]
     before = [mass_near(volume, lattice, pose, 1.0) for pose in poses]
     assert before[0] > 2 * before[1]
-    changed = reweigh(volume, lattice, modes, torch.tensor([-40.0, -37.0]))
+    changed = reweigh(volume, lattice, modes, torch.tensor([-40.0, -34.0]), share=0.5)
     after = [mass_near(changed, lattice, pose, 1.0) for pose in poses]
     assert after[1] / after[0] == pytest.approx(before[1] / before[0] * math.exp(3.0), rel=1e-3)
 
@@ -145,6 +145,9 @@ def test_posterior_of_one_mode_is_confident_and_two_modes_share():
     twin = torch.logaddexp(single, _gaussian_volume(lattice, (1.0, 9.0), 0.6))
     shared = summarize(twin, lattice, mode, Calibration())
     assert shared.confidence == pytest.approx(alone.confidence / 2, rel=0.05)
+    # The twin lies 11 m up with half of the mass: the Gaussian that leaves the node must say so, in that direction.
+    assert float(shared.covariance[1, 1]) == pytest.approx(0.5 * 11.0**2, rel=0.1)
+    assert float(shared.covariance[0, 0]) < 1.0
 
 
 def test_a_neighbouring_mode_widens_the_covariance_along_its_direction():
@@ -153,3 +156,6 @@ def test_a_neighbouring_mode_widens_the_covariance_along_its_direction():
     volume = torch.logaddexp(_gaussian_volume(lattice, (0.0, 0.0), 0.3), _gaussian_volume(lattice, (0.0, 2.4), 0.3))
     posterior = summarize(volume, lattice, Mode(torch.zeros(4), 0.0, laplace), Calibration())
     assert float(posterior.covariance[1, 1]) > 5 * float(posterior.covariance[0, 0])
+    tall_but_empty = Mode(torch.tensor([9.0, 9.0, 0.0, 0.0]), 5.0, laplace)
+    chosen = heaviest(volume, lattice, [tall_but_empty, Mode(torch.zeros(4), 0.0, laplace)], 1.0)
+    assert chosen.score == 0.0, "the mass decides, not the height of a peak"

@@ -24,7 +24,9 @@ class Calibration:
     temperature: float = 1.0
     """The score is divided by this before the softmax."""
     covariance_factor: float = 1.0
-    """Multiplies the covariance, after the floors have been added."""
+    """Multiplies the covariance of the mode; what other modes add is not scaled."""
+    fine_share: float = 0.25
+    """Of what the fine cells say for or against a mode; they see the same image, so it is no independent word."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,8 @@ def summarize(volume: Tensor, lattice: Lattice, mode: Mode, calibration: Calibra
     """Moments of the posterior about a refined mode; everything on the CPU.
 
     The mode's Laplace covariance stands for the mass around it (what it explains at 99 %, and the cell it lies in:
-    a sharp mode is narrower than the lattice). All other mass near by enters by its squared distance, so that a second
-    mode widens the Gaussian in its own direction.
+    a sharp mode is narrower than the lattice). All other mass, near and far, enters by its squared distance: a second
+    mode widens the Gaussian in its own direction by as much as it is likely.
     """
     temperature = calibration.temperature
     probability = _probability(volume, temperature)
@@ -52,21 +54,25 @@ def summarize(volume: Tensor, lattice: Lattice, mode: Mode, calibration: Calibra
     own = (offsets.abs() <= torch.tensor([CELL_M, CELL_M, step_rad * 1.01])).all(-1)
     information = torch.linalg.inv(laplace.double()).float()
     own |= torch.einsum("khwi,ij,khwj->khw", offsets, information, offsets) < CHI2_99_3DOF
-    local = probability * near
-    others = (local * ~own).reshape(-1)
-    total = local.sum().clamp(min=1e-9)
-    spread = torch.einsum("n,ni,nj->ij", others / total, offsets.reshape(-1, 3), offsets.reshape(-1, 3))
-    covariance = laplace + spread
-    return Posterior(float(local.sum()), covariance * calibration.covariance_factor)
+    confidence = float((probability * near).sum())
+    beside = _second_moment(probability * near * ~own, offsets) / max(confidence, 1e-9)
+    covariance = (laplace + beside) * calibration.covariance_factor
+    return Posterior(confidence, covariance + _second_moment(probability * ~near, offsets))
 
 
-def reweigh(volume: Tensor, lattice: Lattice, modes: Sequence[Mode], gains: Tensor) -> Tensor:
-    """The volume with what the fine layer says of its best modes: each gain (M,) is added around its mode.
+def _second_moment(probability: Tensor, offsets: Tensor) -> Tensor:
+    """(3, 3) Σ p · offset · offsetᵀ over a lattice."""
+    flat = offsets.reshape(-1, 3)
+    return torch.einsum("n,ni,nj->ij", probability.reshape(-1), flat, flat)
+
+
+def reweigh(volume: Tensor, lattice: Lattice, modes: Sequence[Mode], gains: Tensor, share: float) -> Tensor:
+    """The volume with what the fine layer says of its best modes: each gain (M,), times `share`, around its mode.
 
     Everything that is near no mode, and was never looked at finely, gets the mean gain of all modes but the best: a
     look-alike's. Gains are log-probabilities relative to the largest.
     """
-    gains = gains - gains.max()
+    gains = (gains - gains.max()) * share
     rest = float(gains.sort().values[:-1].mean()) if len(gains) > 1 else 0.0
     added = torch.full(volume.shape[1:], rest)
     nearest = torch.full(volume.shape[1:], math.inf)
@@ -76,6 +82,12 @@ def reweigh(volume: Tensor, lattice: Lattice, modes: Sequence[Mode], gains: Tens
         taken = _near(offsets, step_rad) & (distance < nearest)
         added[taken], nearest[taken] = gain, distance[taken]
     return volume + added
+
+
+def heaviest(volume: Tensor, lattice: Lattice, modes: Sequence[Mode], temperature: float) -> Mode:
+    """The mode with the most probability around it, of those still within the lattice if there are any."""
+    inside = [mode for mode in modes if lattice.holds(mode.pose)] or modes
+    return max(inside, key=lambda mode: mass_near(volume, lattice, mode.pose, temperature))
 
 
 def mass_near(volume: Tensor, lattice: Lattice, pose: Tensor, temperature: float) -> float:

@@ -18,21 +18,40 @@ from cross_view_loc.evaluation.town import TownFrame, make_bench
 from cross_view_loc.localizer import Localizer, LocalizerSettings
 from cross_view_loc.matching.aerial_cache import AerialFeatures
 from cross_view_loc.matching.consensus import Lattice, Mode
-from cross_view_loc.matching.posterior import MODE_RADIUS_M, Calibration, summarize
+from cross_view_loc.matching.posterior import (
+    MODE_RADIUS_M,
+    Calibration,
+    Posterior,
+    heaviest,
+    reweigh,
+    summarize,
+)
 from cross_view_loc.networks.weights import MATCHER_FILE, load_weights, save_weights
 
-TEMPERATURES = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0)
+TEMPERATURES = tuple(round(0.5 * 1.2**k, 3) for k in range(12))
+FINE_SHARES = (0.0, 0.15, 0.25, 0.4, 0.6, 1.0)
+LEAST_PROBABILITY = 1e-5
+"""One frame that is hopelessly wrong must not decide over all others."""
+SURE = 0.8
+"""Coverage is fitted on frames at least this confident: those that a user sees."""
 
 
 @dataclass(frozen=True)
 class ScoredFrame:
-    """One frame's scores, its refined mode and the truth in patch coordinates."""
+    """One frame's coarse scores, their refined modes with what the fine cells say of each, and the truth."""
 
     volume: Tensor
     lattice: Lattice
-    mode: Mode
+    modes: tuple[Mode, ...]
+    gains: Tensor
+    """(M,)"""
     truth_patch: NDArray[np.float64]
     """(3,) right, up, heading offset."""
+
+    def under(self, calibration: Calibration) -> tuple[Tensor, Mode]:
+        """The scores after the fine cells had their say, and the mode chosen by them."""
+        volume = reweigh(self.volume, self.lattice, self.modes, self.gains, calibration.fine_share)
+        return volume, heaviest(volume, self.lattice, self.modes, calibration.temperature)
 
 
 def calibrate(folder: Path, seeds: Sequence[int], frames: int, log: Callable[[str], None]) -> dict[str, object]:
@@ -52,6 +71,7 @@ def calibrate(folder: Path, seeds: Sequence[int], frames: int, log: Callable[[st
         results[f"{kind}/{estimator}"] = {
             "temperature": calibration.temperature,
             "covariance_factor": round(calibration.covariance_factor, 3),
+            "fine_share": calibration.fine_share,
         }
         log(f"{depth} depth, {estimator}: {report}")
     path = folder / MATCHER_FILE
@@ -62,9 +82,13 @@ def calibrate(folder: Path, seeds: Sequence[int], frames: int, log: Callable[[st
 
 
 def score_frame(localizer: Localizer, moment: TownFrame) -> ScoredFrame:
-    """The localizer's own scores and mode for one moment (its first heading sector)."""
+    """The localizer's own scores and modes for one moment (its first heading sector)."""
     scored = localizer.score(moment.frames, moment.prior)[0]
-    return ScoredFrame(scored.volume, scored.lattice, scored.mode, truth_in_patch(scored.aerial, moment.truth))
+    truth = truth_in_patch(scored.aerial, moment.truth)
+    if scored.found is None:
+        return ScoredFrame(scored.volume, scored.lattice, (scored.mode,), torch.zeros(1), truth)
+    found = scored.found
+    return ScoredFrame(found.volume, scored.lattice, found.modes, found.gains, truth)
 
 
 def truth_in_patch(aerial: AerialFeatures, truth: Truth) -> NDArray[np.float64]:
@@ -74,38 +98,64 @@ def truth_in_patch(aerial: AerialFeatures, truth: Truth) -> NDArray[np.float64]:
 
 
 def fit(scored: Sequence[ScoredFrame]) -> tuple[Calibration, str]:
-    """Temperature of least negative log-likelihood of the truth; then the factor that brings 95 % coverage.
+    """Temperature and share of the fine cells by likelihood of the truth; then the factor that brings 95 % coverage.
 
-    Coverage is fitted on frames a user would see accepted: confident ones. A wrong mode is the confidence's business,
-    not the ellipse's, so errors beyond the mode's radius are left out.
+    A wrong mode is the business of confidence and of what other modes add, so the factor is fitted on the right ones.
     """
-    losses = [np.mean([_negative_log_likelihood(frame, t) for frame in scored]) for t in TEMPERATURES]
-    temperature = TEMPERATURES[int(np.argmin(losses))]
-    plain = Calibration(temperature)
-    distances, confidences, hits = [], [], []
-    for frame in scored:
-        posterior = summarize(frame.volume, frame.lattice, frame.mode, plain)
-        error = frame.truth_patch - frame.mode.pose[:3].double().numpy()
-        error[2] = math.remainder(error[2], 2 * math.pi)
-        hit = math.hypot(*error[:2]) < MODE_RADIUS_M
-        confidences.append(posterior.confidence)
-        hits.append(hit)
-        if hit and posterior.confidence > 0.5:
-            distances.append(float(error @ np.linalg.solve(posterior.covariance.double().numpy(), error)))
-    factor = float(np.quantile(distances, 0.95)) / CHI2_95_3DOF if len(distances) >= 20 else 1.0
+    options = [
+        Calibration(temperature, fine_share=share)
+        for temperature, share in itertools.product(TEMPERATURES, FINE_SHARES if _has_choice(scored) else (0.0,))
+    ]
+    losses = [np.mean([_negative_log_likelihood(frame, option) for frame in scored]) for option in options]
+    plain = options[int(np.argmin(losses))]
+    summaries = [_summary(frame, plain) for frame in scored]
+    hits = [math.hypot(error[0], error[1]) < MODE_RADIUS_M for _, error in summaries]
+    fitted = [index for index, (posterior, _) in enumerate(summaries) if hits[index] and posterior.confidence > SURE]
+
+    def coverage(factor: float) -> float:
+        trial = replace(plain, covariance_factor=factor)
+        return float(np.mean([_distance(*_summary(scored[index], trial)) <= CHI2_95_3DOF for index in fitted]))
+
+    factor = _bisect(coverage, 0.95) if len(fitted) >= 20 else 1.0
     report = (
-        f"{len(scored)} frames, temperature {temperature}, covariance factor {factor:.2f}, "
-        f"mean confidence {np.mean(confidences):.3f} against {np.mean(hits):.3f} in the right mode, "
-        f"mean squared distance per degree of freedom before {np.mean(distances) / 3:.2f}"
+        f"{len(scored)} frames, temperature {plain.temperature}, share of the fine cells {plain.fine_share}, "
+        f"covariance factor {factor:.2f}, mean confidence {np.mean([p.confidence for p, _ in summaries]):.3f} against "
+        f"{np.mean(hits):.3f} in the right mode"
     )
     return replace(plain, covariance_factor=factor), report
 
 
-def _negative_log_likelihood(frame: ScoredFrame, temperature: float) -> float:
+def _has_choice(scored: Sequence[ScoredFrame]) -> bool:
+    return any(len(frame.modes) > 1 for frame in scored)
+
+
+def _summary(frame: ScoredFrame, calibration: Calibration) -> tuple[Posterior, NDArray[np.float64]]:
+    """Posterior of the chosen mode and the truth minus that mode."""
+    volume, mode = frame.under(calibration)
+    error = frame.truth_patch - mode.pose[:3].double().numpy()
+    error[2] = math.remainder(error[2], 2 * math.pi)
+    return summarize(volume, frame.lattice, mode, calibration), error
+
+
+def _distance(posterior: Posterior, error: NDArray[np.float64]) -> float:
+    """Squared Mahalanobis distance."""
+    return float(error @ np.linalg.solve(posterior.covariance.double().numpy(), error))
+
+
+def _bisect(rising: Callable[[float], float], wanted: float, low: float = 0.02, high: float = 50.0) -> float:
+    """Where a rising function reaches a value, to 1 %."""
+    while high / low > 1.01:
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if rising(middle) < wanted else (low, middle)
+    return math.sqrt(low * high)
+
+
+def _negative_log_likelihood(frame: ScoredFrame, calibration: Calibration) -> float:
     """Of the lattice pose nearest to the truth, over headings and shifts."""
-    logp = (frame.volume / temperature).flatten().log_softmax(0).view_as(frame.volume).logsumexp(0)
+    volume, _ = frame.under(calibration)
+    probability = (volume / calibration.temperature).flatten().softmax(0).view_as(volume).sum(0)
     shifts = frame.lattice.shifts_m
     right = int((frame.lattice.prior[0] + shifts - frame.truth_patch[0]).abs().argmin())
     up = int((frame.lattice.prior[1] + shifts - frame.truth_patch[1]).abs().argmin())
     turn = torch.remainder(frame.lattice.headings_rad - frame.truth_patch[2] + math.pi, 2 * math.pi) - math.pi
-    return -float(logp[int(turn.abs().argmin()), up, right])
+    return -math.log(max(float(probability[int(turn.abs().argmin()), up, right]), LEAST_PROBABILITY))
