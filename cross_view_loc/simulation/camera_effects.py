@@ -13,6 +13,7 @@ a row sees what the middle does not, the nearest visible surface is repeated ove
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -27,6 +28,8 @@ Image = NDArray[np.uint8]
 _MARGIN_PX = 4
 _FAR_M = 1.0e4
 _ITERATIONS = 4
+_EDGE_RATIO = 1.25
+"""Pixels a row apart whose depths differ by more may belong to two surfaces."""
 
 
 @dataclass(frozen=True)
@@ -130,12 +133,7 @@ class Imaging:
         """Where each pixel is found in the rendered picture (OpenCV's columns and rows), and its depth."""
         rays, f = self._rays, np.float32(self.focal_px)
         centre_x, centre_y = depth_m.shape[1] / 2 - 0.5, depth_m.shape[0] / 2 - 0.5
-
-        def found(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
-            return np.asarray(
-                cv2.remap(depth_m, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE), dtype=np.float32
-            )
-
+        found = _depth_lookup(depth_m)
         height = rays.shape[0]
         if self.effects.readout_s == 0.0:
             columns, rows = f * rays[..., 0] + np.float32(centre_x), f * rays[..., 1] + np.float32(centre_y)
@@ -166,6 +164,31 @@ class Imaging:
         if self.effects.smudges:
             taken = taken + (self._veil_colour * float(taken.mean()) - taken) * self._veil
         return taken
+
+
+def _depth_lookup(
+    depth_m: NDArray[np.float32],
+) -> Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]:
+    """Depth of a picture between its pixels, at OpenCV's columns and rows.
+
+    On a plane inverse depth is linear in the image, so it is interpolated where the surroundings are one surface (the
+    nearest pixel alone is off by 2 % on a road 25 rows below the horizon); along edges and at the sky the nearest
+    pixel stands.
+    """
+    inverse = np.where(depth_m > 0.0, 1.0 / np.maximum(depth_m, 1e-3), 0.0).astype(np.float32)
+    around = np.ones((3, 3), dtype=np.uint8)
+    one_surface = (cv2.dilate(inverse, around) < _EDGE_RATIO * cv2.erode(inverse, around)).astype(np.uint8)
+
+    def found(columns: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        def sampled(picture: NDArray[np.float32] | NDArray[np.uint8], how: int) -> NDArray[np.float32]:
+            taken = cv2.remap(picture, columns, rows, how, borderMode=cv2.BORDER_REPLICATE)
+            return np.asarray(taken, dtype=np.float32)
+
+        between = 1.0 / np.maximum(sampled(inverse, cv2.INTER_LINEAR), np.float32(1.0 / _FAR_M))
+        nearest = sampled(depth_m, cv2.INTER_NEAREST)
+        return np.where(sampled(one_surface, cv2.INTER_NEAREST) > 0, between, nearest)
+
+    return found
 
 
 def _glass(
