@@ -54,7 +54,8 @@ def test_relative_depth_is_seeded_and_within_its_range():
     def factors(seed):
         source = RelativeDepth(FlatGround(), seed)
         return [
-            float(np.median((source(IMAGE, VIEW, GEOMETRY, RAYS) / np.maximum(flat(), 1e-9))[40:])) for _ in range(20)
+            float(np.median((source(IMAGE, VIEW, GEOMETRY, RAYS).z_m / np.maximum(flat(), 1e-9))[40:]))
+            for _ in range(20)
         ]
 
     first = factors(3)
@@ -67,7 +68,7 @@ def test_relative_depth_is_seeded_and_within_its_range():
 def test_anchored_depth_undoes_the_unknown_scale():
     source = AnchoredDepth(RelativeDepth(FlatGround(), 1))
     for _ in range(5):
-        depth = source(IMAGE, VIEW, GEOMETRY, RAYS)
+        depth = source(IMAGE, VIEW, GEOMETRY, RAYS).z_m
         near = (flat() > 0) & (flat() < 20)
         assert np.allclose(depth[near], flat()[near], rtol=0.02)
         assert 0 < source.log_scale_std < 0.1
