@@ -15,6 +15,7 @@ from cross_view_loc.evaluation.town import TrueDepth, evaluate_bench, make_bench
 from cross_view_loc.geometry.lifting import ViewGeometry
 from cross_view_loc.geometry.views import plan_views
 from cross_view_loc.localizer import Localizer, LocalizerSettings, pick_device
+from cross_view_loc.matching.search import aerial_features, heading_sectors
 from cross_view_loc.types import Prior
 
 SEED = 9004
@@ -107,9 +108,9 @@ def test_an_unknown_heading_is_found(bench, localizer):
 
 
 @pytest.mark.parametrize("range_deg", [0.0, 9.0, 16.0, 29.0, 31.0, 180.0])
-def test_heading_sectors_tile_the_range_with_the_prior_in_the_middle(localizer, range_deg):
+def test_heading_sectors_tile_the_range_with_the_prior_in_the_middle(range_deg):
     prior = Prior(0, 0.0, 0.0, 20.0, 0.4, math.radians(range_deg))
-    sectors = localizer.heading_sectors(prior)
+    sectors = heading_sectors(prior)
     yaws = np.array([yaw for _, sector in sectors for yaw in sector])
     assert np.allclose(np.diff(yaws), np.diff(yaws)[0] if len(yaws) > 1 else 0.0)  # even, none twice
     assert np.abs(yaws - 0.4).min() < 1e-9
@@ -180,14 +181,14 @@ def test_half_a_map_is_masked_not_matched(bench):
     """Where imagery ends the descriptors are zero, so black borders attract nothing."""
     moment = bench.frames[4]
     whole = Localizer(bench.orthophoto, LocalizerSettings())
-    patch = whole.aerial_features(moment.frames, moment.prior, whole.heading_sectors(moment.prior)[0][0]).patch
+    patch = aerial_features(whole.aerial, moment.frames, moment.prior, heading_sectors(moment.prior)[0][0]).patch
     cut = round(float(bench.orthophoto.pixel(patch.center_east_m, patch.center_north_m)[0]))
     image = bench.orthophoto.image[:, :cut]
     resolution = bench.orthophoto.meters_per_pixel
     half = ImageMap(image, resolution, center_east_m=(cut - bench.orthophoto.image.shape[1]) / 2 * resolution)
     localizer = Localizer(half, LocalizerSettings())
-    sector, _ = localizer.heading_sectors(moment.prior)[0]
-    features = localizer.aerial_features(moment.frames, moment.prior, sector)
+    sector, _ = heading_sectors(moment.prior)[0]
+    features = aerial_features(localizer.aerial, moment.frames, moment.prior, sector)
     empty = features.descriptors.norm(dim=0) == 0
     covered = features.patch.valid[2::4, 2::4]
     assert 0.3 < empty.float().mean() < 0.7

@@ -157,6 +157,7 @@ def town_problems(seeds: Sequence[int], frames: int, town_size_m: float = 400.0)
     from cross_view_loc.matching.consensus import body_to_patch
     from cross_view_loc.matching.ground import observe_ground
     from cross_view_loc.matching.matches import DRAWN_SHARPNESS, consensus_judge, draw_matches
+    from cross_view_loc.matching.search import aerial_features, heading_sectors
 
     for seed in seeds:
         bench = make_bench(seed, frames, town_size_m=town_size_m)
@@ -167,8 +168,8 @@ def town_problems(seeds: Sequence[int], frames: int, town_size_m: float = 400.0)
         for moment in bench.frames:
             depth.set(moment.frames, moment.depth_m)
             ground = observe_ground(moment.frames, localizer.matcher, depth, localizer.device).cells
-            ((rotation, _),) = localizer.heading_sectors(moment.prior)
-            aerial = localizer.aerial_features(moment.frames, moment.prior, rotation)
+            ((rotation, _),) = heading_sectors(moment.prior)
+            aerial = aerial_features(localizer.aerial, moment.frames, moment.prior, rotation)
             features, patch = aerial.descriptors, aerial.patch
             up_rad = float(patch.rotation_rad)
             limits = PoseLimits(

@@ -32,7 +32,8 @@ from cross_view_loc.evaluation.pictures import (
 )
 from cross_view_loc.evaluation.risk import WRONG_BEYOND_M
 from cross_view_loc.evaluation.town import TownBench, TownFrame, announce
-from cross_view_loc.localizer import Candidate, Localizer
+from cross_view_loc.localizer import Localizer
+from cross_view_loc.matching.alignment import Candidate
 from cross_view_loc.matching.encoders import CELL_M
 from cross_view_loc.types import Estimate, Frame
 

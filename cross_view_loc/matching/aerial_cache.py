@@ -67,7 +67,7 @@ class AerialFeatureCache:
     """Cuts snapped patches and keeps the features of the most recent ones."""
 
     def __init__(self, source: PatchSource, matcher: Matcher, device: str, capacity_mb: float = 128.0) -> None:
-        self._source, self._matcher, self._device, self._capacity_mb = source, matcher, device, capacity_mb
+        self.source, self._matcher, self._device, self._capacity_mb = source, matcher, device, capacity_mb
         self._kept: OrderedDict[tuple[float, ...], AerialFeatures] = OrderedDict()
         self.hits = 0
         self.misses = 0
@@ -91,7 +91,7 @@ class AerialFeatureCache:
             return self._kept[key]
         self.misses += 1
         c, s = math.cos(rotation), math.sin(rotation)
-        patch = self._source.patch(
+        patch = self.source.patch(
             snapped_east + c * ahead[0] - s * ahead[1],
             snapped_north + s * ahead[0] + c * ahead[1],
             size_px,

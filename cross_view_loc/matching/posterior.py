@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,21 @@ class Calibration:
     """Multiplies the covariance of the mode; what other modes add is not scaled."""
     fine_share: float = 0.25
     """Of what the fine cells say for or against a mode; they see the same image, so it is no independent word."""
+
+
+def read_calibration(metadata: dict[str, object], kind: str, estimator: str) -> Calibration:
+    """The calibration fitted for a kind of depth and an estimator; says so when the weights have none."""
+    fitted = metadata.get("calibration")
+    numbers = fitted.get(f"{kind}/{estimator}") if isinstance(fitted, dict) else None
+    if numbers is None:
+        logging.getLogger(__name__).warning(
+            "these weights are not calibrated for %s depth with %s: covariances are guesses; "
+            "run `cross_view_loc train calibrate`",
+            kind,
+            estimator,
+        )
+        return Calibration()
+    return Calibration(**numbers)
 
 
 @dataclass(frozen=True)
@@ -70,10 +86,10 @@ def reweigh(volume: Tensor, lattice: Lattice, modes: Sequence[Mode], gains: Tens
     """The volume with what the fine layer says of its best modes: each gain (M,), times `share`, around its mode.
 
     Everything that is near no mode, and was never looked at finely, gets the mean gain of all modes but the best: a
-    look-alike's. Gains are log-probabilities relative to the largest.
+    look-alike's. Gains are log-probabilities.
     """
-    gains = (gains - gains.max()) * share
-    rest = float(gains.sort().values[:-1].mean()) if len(gains) > 1 else 0.0
+    gains = gains * share
+    rest = float(gains.sort().values[:-1].mean() if len(gains) > 1 else gains[0])
     added = torch.full(volume.shape[1:], rest)
     nearest = torch.full(volume.shape[1:], math.inf)
     for mode, gain in zip(modes, gains.tolist(), strict=True):

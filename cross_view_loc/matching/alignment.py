@@ -1,0 +1,171 @@
+"""Alignment within one patch: modes of the consensus, or the published estimator on drawn matches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from cross_view_loc.geometry.procrustes import procrustes_covariance
+from cross_view_loc.geometry.robust import PoseLimits, RobustSettings, align_robustly
+from cross_view_loc.matching.aerial_cache import AerialFeatures
+from cross_view_loc.matching.consensus import (
+    GroundCells,
+    Lattice,
+    Layer,
+    Mode,
+    body_to_patch,
+    find_peaks,
+    refine,
+    score_lattice,
+    score_poses,
+)
+from cross_view_loc.matching.encoders import CELL_M, Matcher
+from cross_view_loc.matching.ground import GroundObservation
+from cross_view_loc.matching.matches import DRAWN_SHARPNESS, CellMatches, draw_matches
+from cross_view_loc.matching.posterior import Calibration, Posterior, heaviest, mass_near, reweigh, summarize
+from cross_view_loc.matching.search import HEADING_STEP_RAD
+
+PEAKS = 5
+"""Modes of the coarse consensus that the fine cells are asked about."""
+HOPELESS = 10.0
+"""A heading this far (in log-probability) below the best is not tried at other scales, a mode not refined."""
+STRONGEST = 1000
+"""Cells that refinement scores: they carry most of the weight, at half the cost of all."""
+
+
+@dataclass(frozen=True)
+class FoundModes:
+    """The coarse consensus, its refined modes, and what the fine cells say of each (log-probability)."""
+
+    volume: Tensor
+    modes: tuple[Mode, ...]
+    gains: Tensor
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The best pose within one patch."""
+
+    aerial: AerialFeatures
+    lattice: Lattice
+    volume: Tensor
+    """(S, K, 2R+1, 2R+1) log-scores over the lattice, after the fine cells had their say."""
+    mode: Mode
+    posterior: Posterior
+    log_mass: float
+    """Log of the summed posterior, to weigh this patch against the others."""
+    matches: CellMatches | None
+    found: FoundModes | None
+    """What the volume and the mode were made of; None for the published estimator."""
+
+    def pose_map(self) -> tuple[float, float, float]:
+        """East, north (m) and yaw (rad, wrapped) of the mode."""
+        patch, pose = self.aerial.patch, self.mode.pose.double().numpy()
+        east, north = self.aerial.patch_axes() @ pose[:2] + [patch.center_east_m, patch.center_north_m]
+        return float(east), float(north), math.remainder(float(pose[2]) + patch.rotation_rad, 2 * math.pi)
+
+    def log_weight(self) -> float:
+        """What to compare patches by: the log of the unnormalised probability of the mode."""
+        if self.found is None:
+            return self.mode.score
+        return self.log_mass + math.log(max(self.posterior.confidence, 1e-30))
+
+
+def align(
+    ground: GroundObservation,
+    aerial: AerialFeatures,
+    lattice: Lattice,
+    matcher: Matcher,
+    calibration: Calibration,
+    drawn_with: torch.Generator | None = None,
+) -> Candidate:
+    """Score every pose of the lattice; then the heaviest mode, refined on coarse and fine cells.
+
+    With `drawn_with`, the pose is the published estimator's instead: matches drawn from the score, robust hypotheses,
+    weighted scale-aware Procrustes. The lattice's posterior then still says how sure it is.
+    """
+    hopeless = HOPELESS * max(1.0, calibration.temperature)
+    volume = score_lattice(aerial.descriptors, ground.cells, lattice, float(matcher.score_sharpness), hopeless).cpu()
+    matches, found = None, None
+    if drawn_with is not None:
+        mode, matches = _align_matches(ground, aerial, lattice, matcher, drawn_with)
+        lattice = lattice.cpu()
+    else:
+        lattice = lattice.cpu()
+        found = _find_modes(volume, lattice, ground, aerial, matcher, hopeless)
+        volume = reweigh(volume, lattice, found.modes, found.gains, calibration.fine_share)
+        mode = heaviest(volume, lattice, found.modes, calibration.temperature)
+    log_mass = float(torch.logsumexp((volume / calibration.temperature).flatten(), 0))
+    posterior = summarize(volume, lattice, mode, calibration)
+    return Candidate(aerial, lattice, volume, mode, posterior, log_mass, matches, found)
+
+
+def confidence(best: Candidate, candidates: Sequence[Candidate], temperature: float) -> float:
+    """Probability near the best pose, over all patches: other headings compete, neighbouring ones contribute."""
+    if len(candidates) == 1:
+        return best.posterior.confidence
+    total = float(torch.logsumexp(torch.tensor([candidate.log_mass for candidate in candidates]), 0))
+    east, north, yaw = best.pose_map()
+    probability = 0.0
+    for candidate in candidates:
+        heading = yaw - candidate.aerial.patch.rotation_rad
+        pose = torch.tensor([*candidate.aerial.to_patch(east, north), heading])
+        near = mass_near(candidate.volume, candidate.lattice, pose, temperature)
+        probability += near * math.exp(candidate.log_mass - total)
+    return probability
+
+
+def _find_modes(
+    volume: Tensor,
+    lattice: Lattice,
+    ground: GroundObservation,
+    aerial: AerialFeatures,
+    matcher: Matcher,
+    hopeless: float,
+) -> FoundModes:
+    layers = [
+        Layer(aerial.descriptors, _strongest(ground.cells), float(matcher.score_sharpness)),
+        Layer(aerial.fine, _strongest(ground.fine), float(matcher.fine_sharpness)),
+    ]
+    peaks = find_peaks(volume, lattice, PEAKS, hopeless=hopeless)
+    modes = [refine(layers, peak, aerial.size_m, lattice.log_scale_std) for peak in peaks]
+    poses = torch.stack([mode.pose for mode in modes]).to(aerial.fine.device)
+    return FoundModes(volume, tuple(modes), score_poses(layers[1:], poses, aerial.size_m, math.inf).cpu())
+
+
+def _align_matches(
+    ground: GroundObservation, aerial: AerialFeatures, lattice: Lattice, matcher: Matcher, generator: torch.Generator
+) -> tuple[Mode, CellMatches]:
+    heading = float(lattice.headings_rad.mean())
+    reach = float(lattice.headings_rad[-1]) - heading + HEADING_STEP_RAD
+    limits = PoseLimits(lattice.prior, lattice.radius_cells * CELL_M, heading, reach)
+    sharpness = float(matcher.match_sharpness) * DRAWN_SHARPNESS
+    matches = draw_matches(aerial.descriptors, ground.cells, sharpness, generator, limits=limits)
+    source = body_to_patch(matches.points_body)
+    settings = RobustSettings(log_scale_std=lattice.log_scale_std)
+    aligned = align_robustly(source, matches.points_patch, matches.weight, settings, generator, limits)
+    if aligned is None:
+        nowhere = torch.cat([lattice.prior.cpu(), torch.tensor([heading, 0.0])])
+        return Mode(nowhere, -math.inf, torch.eye(4) * 100), replace(matches, weight=matches.weight * 0)
+    solution = aligned.solution
+    pose = torch.cat([solution.translation, solution.yaw_rad[None], solution.scale.log()[None]]).cpu()
+    covariance = torch.eye(4)
+    covariance[:3, :3] = procrustes_covariance(source, matches.points_patch, aligned.inlier_weight, solution).cpu()
+    return Mode(pose, aligned.score, covariance), replace(matches, weight=aligned.inlier_weight)
+
+
+def _strongest(cells: GroundCells, count: int = STRONGEST) -> GroundCells:
+    if len(cells.weight) <= count:
+        return cells
+    top = cells.weight.topk(count)
+    scale = cells.weight.sum() / top.values.sum()
+    return replace(
+        cells,
+        descriptors=cells.descriptors[top.indices],
+        weight=top.values * scale,
+        points_body=cells.points_body[top.indices],
+    )

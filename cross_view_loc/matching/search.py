@@ -1,0 +1,69 @@
+"""Where to look: the patches that cover a prior's headings, and the lattice of poses searched in each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from cross_view_loc.matching.aerial_cache import AerialFeatureCache, AerialFeatures
+from cross_view_loc.matching.consensus import Lattice
+from cross_view_loc.matching.encoders import AERIAL_METERS_PER_PIXEL, CELL_M
+from cross_view_loc.matching.ground import mean_direction
+from cross_view_loc.types import Frame, Prior
+
+LARGEST_HEADING_OFFSET_RAD = math.radians(15.0)
+"""The aerial encoder was trained on patches turned to the heading within this; wider ranges take several patches."""
+HEADING_STEP_RAD = math.radians(2.0)
+NARROWEST_HEADING_RAD = math.radians(1.0)
+REACH_M = 40.0
+
+
+def heading_sectors(prior: Prior) -> list[tuple[float, list[float]]]:
+    """(patch-up yaw, yaws to score) of the patches that cover the prior's heading range.
+
+    The yaws of all patches together are evenly spaced and none is scored twice, so that their probabilities add
+    up. There is an odd number of both: the likeliest heading lies in the middle of a patch, not between two.
+    """
+    reach = min(max(prior.yaw_range_rad, NARROWEST_HEADING_RAD), math.pi)
+    count = _odd(reach / LARGEST_HEADING_OFFSET_RAD)
+    steps = _odd(2 * reach / count / HEADING_STEP_RAD)
+    first, step = prior.yaw_rad - reach, 2 * reach / (count * steps)
+    yaws = [[first + (sector * steps + k + 0.5) * step for k in range(steps)] for sector in range(count)]
+    return [(sector[steps // 2], sector) for sector in yaws]
+
+
+def aerial_features(
+    cache: AerialFeatureCache, frames: Sequence[Frame], prior: Prior, rotation_rad: float
+) -> AerialFeatures:
+    """Features of the patch, turned to `rotation_rad`, that holds all the cameras could see from within the prior."""
+    forward, left = mean_direction(frames)
+    if math.hypot(forward, left) > 0.7:  # one way of looking: leave out what lies behind
+        ahead, side_m = (16.0 * forward, 16.0 * left), 40.0 + 2 * prior.radius_m
+    else:
+        ahead, side_m = (0.0, 0.0), 2 * (REACH_M * 0.8 + prior.radius_m)
+    size_px = 16 * math.ceil(side_m / AERIAL_METERS_PER_PIXEL / 16)
+    return cache.features(prior.east_m, prior.north_m, rotation_rad, ahead, size_px)
+
+
+def make_lattice(
+    aerial: AerialFeatures, prior: Prior, yaws: Sequence[float], log_scale_std: float, is_disc: bool = False
+) -> Lattice:
+    """Shifts, headings and scales about the prior, in a patch's coordinates, where the patch's features are."""
+    device = aerial.descriptors.device
+    middle = math.remainder(yaws[len(yaws) // 2] - aerial.patch.rotation_rad, 2 * math.pi)
+    scales = [-1.2 * log_scale_std, 0.0, 1.2 * log_scale_std] if log_scale_std >= 0.03 else [0.0]
+    return Lattice(
+        torch.tensor(aerial.to_patch(prior.east_m, prior.north_m), dtype=torch.float32, device=device),
+        math.ceil(prior.radius_m / CELL_M),
+        torch.tensor([middle + yaw - yaws[len(yaws) // 2] for yaw in yaws], device=device),
+        torch.tensor(scales, device=device),
+        log_scale_std,
+        is_disc,
+    )
+
+
+def _odd(number: float) -> int:
+    """The smallest odd whole number that is not less, rounding errors aside."""
+    return 2 * math.ceil((number - 1) / 2 - 1e-6) + 1 if number > 1 else 1
