@@ -113,7 +113,7 @@ def test_calibration_recovers_a_temperature():
         laplace = torch.diag(torch.tensor([1, 1, 1.2e-3, 1e-4])) / 3
         mode = Mode(torch.tensor([*centre, 0.0, 0.0], dtype=torch.float32), 0.0, laplace)
         truth = np.array([0.0, 0.0, rng.normal(0, math.radians(2.0))])
-        frames.append(ScoredFrame(3 * score[None], lattice, (mode,), torch.zeros(1), truth))
+        frames.append(ScoredFrame(3 * score[None], lattice, (mode,), torch.zeros(1), mode, truth))
     calibration, _ = fit(frames)
     assert 2.0 <= calibration.temperature <= 4.0
     assert 0.5 < calibration.covariance_factor < 2.0

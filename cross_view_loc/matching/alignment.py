@@ -33,8 +33,9 @@ PEAKS = 5
 """Modes of the coarse consensus that the fine cells are asked about."""
 HOPELESS = 10.0
 """A heading this far (in log-probability) below the best is not tried at other scales, a mode not refined."""
-STRONGEST = 1000
-"""Cells that refinement scores: they carry most of the weight, at half the cost of all."""
+STRONGEST, FEW = 1000, 400
+"""Cells that carry most of the weight: refinement scores so many of the chosen mode, and so few to choose."""
+GLANCE_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,9 @@ def align(
         lattice = lattice.cpu()
         found = _find_modes(volume, lattice, ground, aerial, matcher, hopeless)
         volume = reweigh(volume, lattice, found.modes, found.gains, calibration.fine_share)
-        mode = heaviest(volume, lattice, found.modes, calibration.temperature)
+        glimpsed = heaviest(volume, lattice, found.modes, calibration.temperature)
+        layers = _layers(ground, aerial, matcher, STRONGEST)
+        mode = refine(layers, glimpsed.pose, aerial.size_m, lattice.log_scale_std)
     log_mass = float(torch.logsumexp((volume / calibration.temperature).flatten(), 0))
     posterior = summarize(volume, lattice, mode, calibration)
     return Candidate(aerial, lattice, volume, mode, posterior, log_mass, matches, found)
@@ -127,14 +130,19 @@ def _find_modes(
     matcher: Matcher,
     hopeless: float,
 ) -> FoundModes:
-    layers = [
-        Layer(aerial.descriptors, _strongest(ground.cells), float(matcher.score_sharpness)),
-        Layer(aerial.fine, _strongest(ground.fine), float(matcher.fine_sharpness)),
-    ]
+    layers = _layers(ground, aerial, matcher, FEW)
     peaks = find_peaks(volume, lattice, PEAKS, hopeless=hopeless)
-    modes = [refine(layers, peak, aerial.size_m, lattice.log_scale_std) for peak in peaks]
+    modes = [refine(layers, peak, aerial.size_m, lattice.log_scale_std, GLANCE_ROUNDS) for peak in peaks]
     poses = torch.stack([mode.pose for mode in modes]).to(aerial.fine.device)
-    return FoundModes(volume, tuple(modes), score_poses(layers[1:], poses, aerial.size_m, math.inf).cpu())
+    whole = _layers(ground, aerial, matcher, STRONGEST)[1:]
+    return FoundModes(volume, tuple(modes), score_poses(whole, poses, aerial.size_m, math.inf).cpu())
+
+
+def _layers(ground: GroundObservation, aerial: AerialFeatures, matcher: Matcher, count: int) -> list[Layer]:
+    return [
+        Layer(aerial.descriptors, _strongest(ground.cells, count), float(matcher.score_sharpness)),
+        Layer(aerial.fine, _strongest(ground.fine, count), float(matcher.fine_sharpness)),
+    ]
 
 
 def _align_matches(
@@ -158,7 +166,7 @@ def _align_matches(
     return Mode(pose, aligned.score, covariance), replace(matches, weight=aligned.inlier_weight)
 
 
-def _strongest(cells: GroundCells, count: int = STRONGEST) -> GroundCells:
+def _strongest(cells: GroundCells, count: int) -> GroundCells:
     if len(cells.weight) <= count:
         return cells
     top = cells.weight.topk(count)

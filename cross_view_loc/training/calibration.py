@@ -18,6 +18,7 @@ from cross_view_loc.evaluation.town import TownFrame, make_bench
 from cross_view_loc.localizer import Localizer, LocalizerSettings
 from cross_view_loc.matching.aerial_cache import AerialFeatures
 from cross_view_loc.matching.consensus import Lattice, Mode
+from cross_view_loc.matching.encoders import CELL_M
 from cross_view_loc.matching.posterior import (
     MODE_RADIUS_M,
     Calibration,
@@ -45,13 +46,17 @@ class ScoredFrame:
     modes: tuple[Mode, ...]
     gains: Tensor
     """(M,)"""
+    chosen: Mode
+    """As refined to the end under the calibration it was scored with."""
     truth_patch: NDArray[np.float64]
     """(3,) right, up, heading offset."""
 
     def under(self, calibration: Calibration) -> tuple[Tensor, Mode]:
         """The scores after the fine cells had their say, and the mode chosen by them."""
         volume = reweigh(self.volume, self.lattice, self.modes, self.gains, calibration.fine_share)
-        return volume, heaviest(volume, self.lattice, self.modes, calibration.temperature)
+        mode = heaviest(volume, self.lattice, self.modes, calibration.temperature)
+        is_chosen = float((mode.pose[:2] - self.chosen.pose[:2]).norm()) < CELL_M
+        return volume, self.chosen if is_chosen else mode
 
 
 def calibrate(folder: Path, seeds: Sequence[int], frames: int, log: Callable[[str], None]) -> dict[str, object]:
@@ -86,9 +91,9 @@ def score_frame(localizer: Localizer, moment: TownFrame) -> ScoredFrame:
     scored = localizer.score(moment.frames, moment.prior)[0]
     truth = truth_in_patch(scored.aerial, moment.truth)
     if scored.found is None:
-        return ScoredFrame(scored.volume, scored.lattice, (scored.mode,), torch.zeros(1), truth)
+        return ScoredFrame(scored.volume, scored.lattice, (scored.mode,), torch.zeros(1), scored.mode, truth)
     found = scored.found
-    return ScoredFrame(found.volume, scored.lattice, found.modes, found.gains, truth)
+    return ScoredFrame(found.volume, scored.lattice, found.modes, found.gains, scored.mode, truth)
 
 
 def truth_in_patch(aerial: AerialFeatures, truth: Truth) -> NDArray[np.float64]:
