@@ -59,7 +59,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     town.add_argument("--model", action="append", help="folder of weights, repeatable; default those that ship")
     town.add_argument("--by-scene", action="store_true", help="add rows for junctions, streets and bends")
     town.add_argument("--device", default="auto")
-    town.add_argument("--map-std", type=float, default=0.3, help="metres added to every covariance for the map")
+    town.add_argument(
+        "--map-std",
+        type=float,
+        help="metres added to every covariance for the map; default: the gap's own",
+    )
     town.add_argument("--town-size", type=float, default=400.0, help="side in metres (%(default)s)")
     town.add_argument("--cache", type=Path, metavar="DIR", help="keep rendered towns there and use them again")
     town.add_argument("--out", type=Path, metavar="DIR", help="write figures, plots and the failure gallery there")
@@ -72,6 +76,7 @@ def execute(options: argparse.Namespace) -> int:
     _check(options)
     from cross_view_loc.evaluation.town_rows import combine, measure
     from cross_view_loc.localizer import LocalizerSettings
+    from cross_view_loc.simulation.gap import map_std_of
 
     settings = combine(
         options.protocol or ["offset"],
@@ -82,7 +87,11 @@ def execute(options: argparse.Namespace) -> int:
         options.cameras,
         options.model or [""],
     )
-    base = LocalizerSettings(device=options.device, map_std_m=options.map_std, threads=os.cpu_count() or 1)
+
+    def base(gap: str) -> LocalizerSettings:
+        map_std_m = map_std_of(gap) if options.map_std is None else options.map_std
+        return LocalizerSettings(device=options.device, map_std_m=map_std_m, threads=os.cpu_count() or 1)
+
     total = len(options.seeds) * len(settings) * options.frames
     with tqdm(total=total, unit="frame", file=sys.stderr, disable=None) as progress:
 

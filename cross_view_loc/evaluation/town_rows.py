@@ -96,7 +96,7 @@ def measure(
     settings: Sequence[RowSetting],
     seeds: Iterable[int],
     frames: int,
-    base: LocalizerSettings,
+    base: Callable[[str], LocalizerSettings],
     town_size_m: float = 400.0,
     cache: Path | None = None,
     worst: int = 0,
@@ -105,8 +105,8 @@ def measure(
 ) -> list[RowResult]:
     """One result a setting. A drive is rendered once and measured under every setting that can use it.
 
-    `base` holds what all rows share. `worst`: frames a row to keep for the gallery. `on_render` and `on_frame` are
-    told what is being rendered, or which drive a frame was of.
+    `base` gives what all rows of a gap share. `worst`: frames a row to keep for the gallery. `on_render` and
+    `on_frame` are told what is being rendered, or which drive a frame was of.
     """
     results = {setting: RowResult(setting, worst=WorstFrames(worst)) for setting in settings}
     for seed in seeds:
@@ -115,7 +115,7 @@ def measure(
             on_render(name)
             drive = rendered_drive(DriveSetting(seed, frames, cameras, gap, region, town_size_m), cache=cache)
             for setting in group:
-                for _ in _measure_row(results[setting], drive, base):
+                for _ in _measure_row(results[setting], drive, base(gap)):
                     on_frame(name)
     return list(results.values())
 

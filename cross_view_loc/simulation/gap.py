@@ -20,6 +20,7 @@ as plain pinholes use `drive_renderer(drive, lens=False)`: every effect but the 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -133,6 +134,13 @@ def make_world(seed: int, gap: str = "mild", region: str = "town", device: str =
     from cross_view_loc.simulation.town import Town
 
     return _draw(Town(seed, size_m=size_m, region=region), seed, gap, device)
+
+
+def map_std_of(gap: str) -> float:
+    """Deviation along each axis of the orthophoto's displacement, metres: what a user would know of such a map."""
+    low, high = _SHIFT_M
+    mean_square = (high**3 - low**3) / (3 * (high - low))  # of a length drawn evenly between the two
+    return 0.0 if gap == "mild" else math.sqrt(mean_square / 2)
 
 
 def _draw(town: Town, seed: int, gap: str, device: str) -> World:
