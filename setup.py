@@ -38,6 +38,8 @@ SIM = ["warp-lang>=1.10", "scipy>=1.10", "shapely>=2", "networkx>=3", "mapbox-ea
 PLOT = ["matplotlib>=3.6"]
 GEOTIFF = ["rasterio>=1.3"]
 TRAIN = [*SIM]
+# For released weights of the published method (`models import loc2`): DINOv2 comes with it, and is large.
+LOC2 = ["transformers>=4.40"]
 TEST = ["pytest>=7", "hypothesis>=6.90", "scipy>=1.10"]
 DEV = ["ruff", "mypy", "types-PyYAML"]
 EVERYTHING = sorted({*ROS, *SIM, *PLOT, *GEOTIFF, *TRAIN, *TEST, *DEV})
@@ -82,6 +84,7 @@ setup(
         "plot": PLOT,
         "geotiff": GEOTIFF,
         "train": TRAIN,
+        "loc2": LOC2,
         "demo": [*ROS, *SIM, *PLOT],
         "test": TEST,
         "dev": EVERYTHING,

@@ -19,7 +19,7 @@ COMMANDS = {
     "evaluate": "measure errors by a stated protocol",
     "benchmark": "time the stages of the method on this machine",
     "train": "train the matcher or the depth network",
-    "models": "list the weights this installation has",
+    "models": "list the weights this installation has, import released ones",
 }
 
 
