@@ -235,7 +235,7 @@ def test_much_finer_tiles_are_averaged(tmp_path, projection):
 
 def test_large_requests_are_split_without_seams(town, projection, monkeypatch):
     whole = AerialMap(open_source(town), projection).patch(0.0, 0.0, 120, 0.3, 1.0)
-    monkeypatch.setattr("cross_view_loc.aerial.mbtiles._MAX_MOSAIC_PX", 4000)
+    monkeypatch.setattr("cross_view_loc.aerial.tiled_source._MAX_MOSAIC_PX", 4000)
     split = AerialMap(open_source(town), projection).patch(0.0, 0.0, 120, 0.3, 1.0)
     np.testing.assert_array_equal(whole.valid, split.valid)
     assert abs(whole.image.astype(int) - split.image).max() <= 3

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from cross_view_loc.aerial.patch import Patch, pixel_centers
 from cross_view_loc.aerial.resampling import on_lattice
-from cross_view_loc.aerial.sources import AerialSource
+from cross_view_loc.aerial.sources import AerialSource, sample_of
 from cross_view_loc.errors import InputError, NoImageryError
 from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection, wrap_degrees
 
@@ -55,11 +57,15 @@ class AerialMap:
             rotation_rad=float(rotation_rad),
         )
         latitude_deg, longitude_deg = self._geodetic_grid(blank)
-        image, valid = self.source.sample(latitude_deg, longitude_deg, meters_per_pixel)
-        if not valid.any():
+        sample = sample_of(self.source, latitude_deg, longitude_deg, meters_per_pixel)
+        if not sample.valid.any():
             raise self._no_imagery(blank)
-        return Patch(
-            image, valid, blank.center_east_m, blank.center_north_m, blank.meters_per_pixel, blank.rotation_rad
+        return replace(
+            blank,
+            image=sample.image,
+            valid=sample.valid,
+            stand_in=sample.stand_in,
+            meters_per_pixel_source=sample.meters_per_pixel,
         )
 
     def _geodetic_grid(self, patch: Patch) -> tuple[np.ndarray, np.ndarray]:

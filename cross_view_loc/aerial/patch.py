@@ -24,6 +24,10 @@ class Patch:
     meters_per_pixel: float
     rotation_rad: float = np.pi / 2
     """Map yaw (counter-clockwise from east) of the image's up direction; pi/2 is north up."""
+    stand_in: float = 0.0
+    """Share of the valid pixels that lower zooms stand in for, because their own tiles are not there (yet)."""
+    meters_per_pixel_source: float | None = None
+    """Mean ground size of the imagery's own pixels, where the source knows it; coarser imagery knows less."""
 
     @property
     def size_px(self) -> int:

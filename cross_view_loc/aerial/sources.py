@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,43 @@ class AerialSource(Protocol):
         that is missing or damaged: those pixels are not valid.
         """
         ...
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """What a source has at the positions asked for, and how good it is."""
+
+    image: NDArray[np.uint8]
+    """(H, W, 3) RGB, zero where not valid."""
+    valid: NDArray[np.bool_]
+    """(H, W) where there is imagery."""
+    stand_in: float = 0.0
+    """Share of the valid pixels from coarser imagery that stands in for what is missing."""
+    meters_per_pixel: float | None = None
+    """Mean ground size of the imagery's own pixels, where known."""
+
+
+@runtime_checkable
+class DetailedSource(Protocol):
+    """A source that knows how good its imagery is at a place."""
+
+    def sample_detailed(
+        self, latitude_deg: NDArray[np.float64], longitude_deg: NDArray[np.float64], meters_per_pixel: float
+    ) -> Sample:
+        """As `AerialSource.sample`, with more to say."""
+        ...
+
+
+def sample_of(
+    source: AerialSource,
+    latitude_deg: NDArray[np.float64],
+    longitude_deg: NDArray[np.float64],
+    meters_per_pixel: float,
+) -> Sample:
+    """All that a source tells about its imagery at the positions."""
+    if isinstance(source, DetailedSource):
+        return source.sample_detailed(latitude_deg, longitude_deg, meters_per_pixel)
+    return Sample(*source.sample(latitude_deg, longitude_deg, meters_per_pixel))
 
 
 def open_source(path: str | Path) -> AerialSource:
