@@ -99,6 +99,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     calibrate = stages.add_parser("calibrate", help="fit temperature and covariance on held-out towns")
     calibrate.add_argument("--seeds", type=parse_seeds, required=True, metavar="A-B")
     calibrate.add_argument("--frames", type=int, default=40, help="frames a town")
+    calibrate.add_argument("--cache", type=Path, metavar="DIR", help="keep rendered towns there and use them again")
     calibrate.add_argument("--weights", type=Path, default=WEIGHTS, help="folder with both (%(default)s)")
 
 
@@ -122,7 +123,7 @@ def execute(options: argparse.Namespace) -> int:
     if options.stage == "calibrate":
         from cross_view_loc.training.calibration import calibrate
 
-        calibrate(options.weights, options.seeds, options.frames, _log)
+        calibrate(options.weights, options.seeds, options.frames, _log, options.cache)
         return 0
     if options.stage == "manifest":
         return _manifest(options)

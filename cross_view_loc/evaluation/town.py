@@ -52,6 +52,8 @@ class TownBench:
     frames: tuple[TownFrame, ...]
     gap: str = "mild"
     region: str = "town"
+    map_shift_m: tuple[float, float] = (0.0, 0.0)
+    """East and north by which the orthophoto is displaced; for those who fit something, not for the localizer."""
 
 
 def make_bench(
@@ -101,7 +103,7 @@ def with_priors(drive: RenderedDrive, protocol: str = "offset") -> TownBench:
         moments.append(TownFrame(seed, frames, depth_m, prior, truth, drive.places[index]))
     name = f"orthophoto of {drive.setting.region} {seed}"
     orthophoto = ImageMap(drive.orthophoto, ORTHO_METERS_PER_PIXEL, name=name)
-    return TownBench(seed, orthophoto, tuple(moments), drive.setting.gap, drive.setting.region)
+    return TownBench(seed, orthophoto, tuple(moments), drive.setting.gap, drive.setting.region, drive.map_shift_m)
 
 
 def _prior(truth: Truth, protocol: str, stamp_ns: int, rng: np.random.Generator) -> Prior:

@@ -28,6 +28,7 @@ from cross_view_loc.matching.posterior import (
     summarize,
 )
 from cross_view_loc.networks.weights import MATCHER_FILE, load_weights, save_weights
+from cross_view_loc.simulation.gap import GAPS
 
 TEMPERATURES = tuple(round(0.5 * 1.2**k, 3) for k in range(12))
 FINE_SHARES = (0.0, 0.15, 0.25, 0.4, 0.6, 1.0)
@@ -59,10 +60,15 @@ class ScoredFrame:
         return volume, self.chosen if is_chosen else mode
 
 
-def calibrate(folder: Path, seeds: Sequence[int], frames: int, log: Callable[[str], None]) -> dict[str, object]:
-    """Fit both depth kinds on held-out towns and write the numbers into the matcher's metadata."""
+def calibrate(
+    folder: Path, seeds: Sequence[int], frames: int, log: Callable[[str], None], cache: Path | None = None
+) -> dict[str, object]:
+    """Fit both depth kinds on held-out towns, under every gap, and write the numbers into the matcher's metadata.
+
+    The displacement of a map is no business of the matcher's and taken out. `cache` keeps rendered towns.
+    """
     results: dict[str, object] = {}
-    benches = [make_bench(seed, frames) for seed in seeds]
+    benches = [make_bench(seed, frames, gap=gap, cache=cache) for seed in seeds for gap in GAPS]
     for depth, estimator in itertools.product(("learned", "flat"), ("consensus", "matches")):
         settings = LocalizerSettings(depth=depth, estimator=estimator, weights_dir=str(folder), map_std_m=0.0)
         scored = []
@@ -71,7 +77,7 @@ def calibrate(folder: Path, seeds: Sequence[int], frames: int, log: Callable[[st
             localizer = Localizer(bench.orthophoto, settings)
             localizer.calibration = Calibration(temperature=max(TEMPERATURES))  # so that hardly a heading is left out
             kind = localizer.depth.kind
-            scored += [score_frame(localizer, moment) for moment in bench.frames]
+            scored += [score_frame(localizer, moment, bench.map_shift_m) for moment in bench.frames]
         calibration, report = fit(scored)
         results[f"{kind}/{estimator}"] = {
             "temperature": calibration.temperature,
@@ -86,10 +92,11 @@ def calibrate(folder: Path, seeds: Sequence[int], frames: int, log: Callable[[st
     return results
 
 
-def score_frame(localizer: Localizer, moment: TownFrame) -> ScoredFrame:
-    """The localizer's own scores and modes for one moment (its first heading sector)."""
+def score_frame(localizer: Localizer, moment: TownFrame, map_shift_m: tuple[float, float] = (0.0, 0.0)) -> ScoredFrame:
+    """The localizer's own scores and modes for one moment (its first heading sector), the truth as the map shows it."""
     scored = localizer.score(moment.frames, moment.prior)[0]
-    truth = truth_in_patch(scored.aerial, moment.truth)
+    east_m, north_m = moment.truth.east_m + map_shift_m[0], moment.truth.north_m + map_shift_m[1]
+    truth = truth_in_patch(scored.aerial, Truth(east_m, north_m, moment.truth.yaw_rad))
     if scored.found is None:
         return ScoredFrame(scored.volume, scored.lattice, (scored.mode,), torch.zeros(1), scored.mode, truth)
     found = scored.found
