@@ -18,6 +18,9 @@ LARGEST_HEADING_OFFSET_RAD = math.radians(15.0)
 HEADING_STEP_RAD = math.radians(2.0)
 NARROWEST_HEADING_RAD = math.radians(1.0)
 REACH_M = 40.0
+LOG_SCALE_STEP = 0.08
+WELL_KNOWN_SCALE_STD = 0.03
+"""Below this, refinement alone finds the scale."""
 
 
 def heading_sectors(prior: Prior) -> list[tuple[float, list[float]]]:
@@ -53,15 +56,22 @@ def make_lattice(
     """Shifts, headings and scales about the prior, in a patch's coordinates, where the patch's features are."""
     device = aerial.descriptors.device
     middle = math.remainder(yaws[len(yaws) // 2] - aerial.patch.rotation_rad, 2 * math.pi)
-    scales = [-1.2 * log_scale_std, 0.0, 1.2 * log_scale_std] if log_scale_std >= 0.03 else [0.0]
     return Lattice(
         torch.tensor(aerial.to_patch(prior.east_m, prior.north_m), dtype=torch.float32, device=device),
         math.ceil(prior.radius_m / CELL_M),
         torch.tensor([middle + yaw - yaws[len(yaws) // 2] for yaw in yaws], device=device),
-        torch.tensor(scales, device=device),
+        _log_scales(log_scale_std).to(device),
         log_scale_std,
         is_disc,
     )
+
+
+def _log_scales(std: float) -> torch.Tensor:
+    """Out to 1.2 deviations either way, at most about LOG_SCALE_STEP apart; refinement reaches what lies between."""
+    if std < WELL_KNOWN_SCALE_STD:
+        return torch.zeros(1)
+    half = max(1, round(1.4 * std / LOG_SCALE_STEP))
+    return torch.linspace(-1.2 * std, 1.2 * std, 2 * half + 1)
 
 
 def _odd(number: float) -> int:
