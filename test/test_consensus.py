@@ -23,6 +23,7 @@ from cross_view_loc.matching.consensus import (
 from cross_view_loc.matching.encoders import CELL_M
 from cross_view_loc.matching.matches import cell_centres, guided_matches
 from cross_view_loc.matching.posterior import Calibration, heaviest, mass_near, reweigh, summarize
+from cross_view_loc.matching.search import log_scales
 
 CELLS, SHARPNESS = 60, 4.0
 
@@ -159,3 +160,12 @@ def test_a_neighbouring_mode_widens_the_covariance_along_its_direction():
     tall_but_empty = Mode(torch.tensor([9.0, 9.0, 0.0, 0.0]), 5.0, laplace)
     chosen = heaviest(volume, lattice, [tall_but_empty, Mode(torch.zeros(4), 0.0, laplace)], 1.0)
     assert chosen.score == 0.0, "the mass decides, not the height of a peak"
+
+
+@pytest.mark.parametrize("std", [0.03, 0.05, 0.1, 0.2, 0.9])
+def test_scales_of_the_lattice_reach_far_enough_and_leave_no_gap(std):
+    """Refinement bridges a few percent: wider steps would miss the true scale between two."""
+    scales = log_scales(std)
+    assert 0.0 in scales.tolist() and torch.allclose(scales, -scales.flip(0))
+    assert float(scales[-1]) == pytest.approx(1.2 * std, rel=1e-5)
+    assert float(scales.diff().max()) <= 0.1

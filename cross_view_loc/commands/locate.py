@@ -50,6 +50,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--camera-height", type=float, default=1.65, metavar="M", help="above the ground (%(default)s)")
     parser.add_argument(
+        "--camera-height-std",
+        type=float,
+        metavar="M",
+        help="how well that is known: all distances scale with it, so the scale is searched as widely (10 %% of it)",
+    )
+    parser.add_argument(
         "--camera-pitch-deg", type=float, default=0.0, metavar="DEG", help="how far it looks down (%(default)s)"
     )
     parser.add_argument(
@@ -75,14 +81,26 @@ def execute(options: argparse.Namespace) -> int:
     aerial = ImageMap.from_file(options.aerial, options.gsd)
     frame = ground_frame(options)
     settings_prior = search_prior(options, aerial)
+    height_std = relative_height_std(options)
 
     from cross_view_loc.localizer import Localizer  # torch takes seconds to import: not before the options are checked
 
     localizer = Localizer(aerial, localizer_settings(options, settings_prior))
+    localizer.depth.log_scale_std = math.hypot(localizer.depth.log_scale_std, height_std)
     estimate = localizer.locate([frame], settings_prior)
     row = result_row(estimate, aerial)
     print(json.dumps(row) if options.json else _sentence(row))
     return 0
+
+
+def relative_height_std(options: argparse.Namespace) -> float:
+    """Relative deviation of the camera's height: of the scale of everything lifted with it."""
+    std_m = 0.1 * options.camera_height if options.camera_height_std is None else options.camera_height_std
+    if not 0.0 <= std_m <= options.camera_height:
+        raise InputError(
+            f"--camera-height-std is {std_m:g} m; give 0 to the camera's height, {options.camera_height:g} m"
+        )
+    return float(std_m / options.camera_height)
 
 
 def ground_frame(options: argparse.Namespace) -> Frame:

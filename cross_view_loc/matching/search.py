@@ -60,13 +60,13 @@ def make_lattice(
         torch.tensor(aerial.to_patch(prior.east_m, prior.north_m), dtype=torch.float32, device=device),
         math.ceil(prior.radius_m / CELL_M),
         torch.tensor([middle + yaw - yaws[len(yaws) // 2] for yaw in yaws], device=device),
-        _log_scales(log_scale_std).to(device),
+        log_scales(log_scale_std).to(device),
         log_scale_std,
         is_disc,
     )
 
 
-def _log_scales(std: float) -> torch.Tensor:
+def log_scales(std: float) -> torch.Tensor:
     """Out to 1.2 deviations either way, at most about LOG_SCALE_STEP apart; refinement reaches what lies between."""
     if std < WELL_KNOWN_SCALE_STD:
         return torch.zeros(1)
