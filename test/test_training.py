@@ -75,11 +75,11 @@ def test_both_networks_learn_and_their_weights_load(town, tmp_path):
     depth = tmp_path / "town_depth.safetensors"
     untrained, _ = DepthNetwork(), torch.manual_seed(0)
     before = depth_errors(untrained, [town])[1]
-    train_depth([town] * 3, TrainingSettings(40, 3, workers=1), depth, log.append)
+    train_depth([town] * 3, TrainingSettings(30, 2, workers=1), depth, log.append)
     network = DepthNetwork()
     load_into(network, load_weights(depth))
     assert depth_errors(network.eval(), [town])[1] < 0.75 * before
-    settings = TrainingSettings(60, 1, workers=1, flat_share=0.0, log_every=20)
+    settings = TrainingSettings(40, 1, workers=1, flat_share=0.0, log_every=20)
     train_matcher([town], depth, settings, tmp_path / "town_matcher.safetensors", log.append)
     losses = [json.loads(line) for line in log if line.startswith("{")]
     uniform = math.log(2 * 51 * 51)
