@@ -40,8 +40,14 @@ class GeotiffSource:
     """
 
     def __init__(
-        self, path: str | Path, crs: str = "", shown: str = "", headers: Mapping[str, str] | None = None
+        self,
+        path: str | Path,
+        crs: str = "",
+        shown: str = "",
+        headers: Mapping[str, str] | None = None,
+        attribution: str = "",
     ) -> None:
+        self._default_attribution = attribution
         self._is_remote = str(path).lower().startswith(("http://", "https://"))
         self._address = f"/vsicurl/{path}" if self._is_remote else str(path)
         self.path = Path(urlsplit(str(path)).path if self._is_remote else path)
@@ -109,7 +115,7 @@ class GeotiffSource:
     def attribution(self) -> str:
         """Whom to credit, from the file's tags."""
         tags = self._dataset.tags()
-        return str(tags.get("ATTRIBUTION") or tags.get("TIFFTAG_COPYRIGHT") or "")
+        return str(tags.get("ATTRIBUTION") or tags.get("TIFFTAG_COPYRIGHT") or self._default_attribution)
 
     @property
     def problems(self) -> tuple[str, ...]:

@@ -22,13 +22,14 @@ from cross_view_loc.geometry.geodesy import MapOrigin
 
 
 class MbtilesStore:
-    """The tiles of a raster MBTiles file.
+    """The tiles of a raster MBTiles file; `attribution` is for files that name nobody.
 
     Raises MissingInputError when there is no such file, MapError when it is not a raster MBTiles.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, attribution: str = "") -> None:
         self.path = Path(path)
+        self._default_attribution = attribution
         self.name = self.path.name
         if not self.path.is_file():
             raise MissingInputError(f"Map file {self.path} does not exist; give the path of an .mbtiles file.")
@@ -51,7 +52,7 @@ class MbtilesStore:
     @property
     def attribution(self) -> str:
         """Whom to credit, from the file's metadata."""
-        return self.metadata.get("attribution", "")
+        return self.metadata.get("attribution", "") or self._default_attribution
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -102,8 +103,8 @@ class MbtilesStore:
 class MbtilesSource(TiledSource):
     """Raster MBTiles as imagery. Raises as MbtilesStore does."""
 
-    def __init__(self, path: str | Path, cache_tiles: int | None = None) -> None:
-        self._file = MbtilesStore(path)
+    def __init__(self, path: str | Path, cache_tiles: int | None = None, attribution: str = "") -> None:
+        self._file = MbtilesStore(path, attribution)
         self.path = self._file.path
         super().__init__(self._file, cache_tiles=cache_tiles)
 

@@ -26,14 +26,15 @@ _DAMAGED = (ValueError, EOFError, IndexError, OSError, zlib.error)
 
 
 class PmtilesStore:
-    """The tiles of a raster PMTiles file.
+    """The tiles of a raster PMTiles file; `attribution` is for files that name nobody.
 
     Raises MissingInputError when the file or the package pmtiles is missing, MapError when it is not a whole raster
     PMTiles v3 file.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, attribution: str = "") -> None:
         self.path = Path(path)
+        self._default_attribution = attribution
         self.name = self.path.name
         self._problems = Problems()
         self._lock = threading.Lock()
@@ -60,7 +61,7 @@ class PmtilesStore:
     @property
     def attribution(self) -> str:
         """Whom to credit, from the file's metadata."""
-        return str(self._metadata.get("attribution", ""))
+        return str(self._metadata.get("attribution") or self._default_attribution)
 
     @property
     def map_origin_text(self) -> str:

@@ -94,22 +94,35 @@ def sample_of(
     return Sample(*source.sample(latitude_deg, longitude_deg, meters_per_pixel))
 
 
-def open_source(path: str | Path) -> AerialSource:
-    """Source for a map file by its suffix: .mbtiles, .tif, .tiff.
+def open_source(path: str | Path, *, cache_path: str | Path | None = None, offline: bool = False) -> AerialSource:
+    """Source for a map file by its suffix: .mbtiles, .pmtiles, .tif, .tiff, a folder of tiles, or a source's YAML.
 
+    `cache_path` and `offline` are for online sources: where tiles are kept, and whether the network is forbidden.
     Raises MissingInputError when there is no such file, MapError when it is not a map this package reads.
     """
     path = Path(path).expanduser()
     if not path.exists():
-        raise MissingInputError(f"Map file {path} does not exist; give map_path (--map) an .mbtiles or GeoTIFF file.")
+        raise MissingInputError(
+            f"Map file {path} does not exist; give map_path (--map) an .mbtiles, .pmtiles or GeoTIFF file, a folder of"
+            " tiles or a source's YAML."
+        )
+    if path.suffix.lower() in (".yaml", ".yml"):
+        from cross_view_loc.aerial.opening import open_spec
+        from cross_view_loc.aerial.spec import SourceSpec
+
+        return open_spec(SourceSpec.from_yaml(path), cache_path, offline)
     openers: dict[str, Callable[[Path], AerialSource]] = {
         ".mbtiles": _open_mbtiles,
+        ".pmtiles": _open_pmtiles,
         ".tif": _open_geotiff,
         ".tiff": _open_geotiff,
     }
-    opener = openers.get(path.suffix.lower())
+    opener = _open_folder if path.is_dir() else openers.get(path.suffix.lower())
     if opener is None:
-        raise MapError(f"Map file {path} is of an unknown kind; give an .mbtiles, .tif or .tiff file.")
+        raise MapError(
+            f"Map file {path} is of an unknown kind; give an .mbtiles, .pmtiles, .tif or .yaml file, or a folder of"
+            " tiles."
+        )
     return opener(path)
 
 
@@ -117,6 +130,19 @@ def _open_mbtiles(path: Path) -> AerialSource:
     from cross_view_loc.aerial.mbtiles import MbtilesSource
 
     return MbtilesSource(path)
+
+
+def _open_pmtiles(path: Path) -> AerialSource:
+    from cross_view_loc.aerial.opening import open_pmtiles
+
+    return open_pmtiles(path)
+
+
+def _open_folder(path: Path) -> AerialSource:
+    from cross_view_loc.aerial.folder import FolderStore
+    from cross_view_loc.aerial.tiled_source import TiledSource
+
+    return TiledSource(FolderStore(path))
 
 
 def _open_geotiff(path: Path) -> AerialSource:
