@@ -291,7 +291,7 @@ def test_a_cache_that_cannot_be_written_is_read(path: Path) -> None:
 def test_maps_and_caches_of_other_sources_are_left_alone(path: Path, tmp_path: Path) -> None:
     with opened(path, source="ortho A") as cache:
         cache.put(KEYS[0], b"one", expires_s=LATER)
-    with pytest.raises(ForeignFileError, match="holds tiles of ortho A, not of ortho B; give a folder or another"):
+    with pytest.raises(ForeignFileError, match="holds tiles of ortho A, not of ortho B; give another file"):
         TileCache(path, source="ortho B")
     foreign = tmp_path / "map.mbtiles"
     with contextlib.closing(sqlite3.connect(foreign)) as connection, connection:

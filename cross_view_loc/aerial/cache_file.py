@@ -84,8 +84,8 @@ def prepare(connection: sqlite3.Connection, path: Path, metadata: Mapping[str, s
             )
         if source and rows[MARK] and rows[MARK] != source:
             raise ForeignFileError(
-                f"Tile cache {path} holds tiles of {rows[MARK]}, not of {source}; give a folder or another file as"
-                " map_cache."
+                f"Tile cache {path} holds tiles of {rows[MARK]}, not of {source}; give another file as map_cache"
+                " or delete this one."
             )
     elif found:
         raise ForeignFileError(f"{path} is an SQLite file of another kind; give another file as map_cache.")
