@@ -44,8 +44,8 @@ class LocalizerSettings:
     estimator: str = "consensus"
     search_radius_m: float = 20.0
     heading_range_deg: float = 10.0
-    min_confidence: float = 0.8
-    max_position_std_m: float = 3.0
+    min_confidence: float = 0.9
+    max_position_std_m: float = 2.0
     map_std_m: float = 0.3
     seed: int = 0
     device: str = "auto"

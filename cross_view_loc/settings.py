@@ -223,10 +223,10 @@ class Settings:
         live=True,
     )
     min_confidence: float = _setting(
-        0.8, _GATE, "Least posterior probability of the chosen mode.", minimum=0.0, maximum=1.0, live=True
+        0.9, _GATE, "Least posterior probability of the chosen mode.", minimum=0.0, maximum=1.0, live=True
     )
     max_position_std_m: float = _setting(
-        3.0,
+        2.0,
         _GATE,
         "Largest accepted standard deviation along the worst direction.",
         minimum=0.01,
