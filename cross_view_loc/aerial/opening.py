@@ -48,7 +48,7 @@ def open_online(spec: SourceSpec, cache_path: str | Path | None = None, offline:
 
         spec = with_capabilities(spec, path, offline)
     cache = TileCache(path, spec.cache_limit_mb, source=source_identity(spec), metadata=cache_metadata(spec))
-    client = RasterClient(spec) if spec.kind == "geotiff" else TileClient(spec)
+    client: Any = RasterClient(spec) if spec.kind == "geotiff" else TileClient(spec)
     return OnlineStore(spec, cache, client, offline=offline)
 
 
