@@ -16,6 +16,8 @@ COMMANDS = {
     "simulate": "write a town drive as rosbag2 with its aerial map and ground truth",
     "run": "localize a rosbag offline, without ROS",
     "locate": "localize one ground image in one aerial image",
+    "prefetch": "fetch the map of an area ahead of a drive, for use without a network",
+    "map": "look into a map, check it along a track, cut a picture out of it",
     "evaluate": "measure errors by a stated protocol",
     "benchmark": "time the stages of the method on this machine",
     "train": "train the matcher or the depth network",
