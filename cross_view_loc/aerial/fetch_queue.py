@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import math
@@ -84,7 +85,8 @@ class FetchQueue:
     def _run(self) -> None:
         while (key := self._take()) is not None:
             try:
-                self._work(key)
+                with contextlib.suppress(Exception):
+                    self._work(key)
             finally:
                 with self._condition:
                     self._under_way.discard(key)

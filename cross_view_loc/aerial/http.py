@@ -281,7 +281,7 @@ class TileClient:
             what = f"no answer from {host} within {self.timeout_s:g} s; check the network"
         elif kind == "ConnectError":
             what = f"no connection to {host} ({text}); check the network, and url in the source's YAML"
-        elif kind == "RemoteProtocolError" and "incomplete" in text:
+        elif kind == "RemoteProtocolError" and "complete message body" in text:
             what = f"HTTP 200 cut short by {host} ({text}); it is asked for again later"
         else:
             what = f"the connection to {host} broke ({kind}: {text}); it is asked for again later"

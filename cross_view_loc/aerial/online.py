@@ -12,7 +12,7 @@ from typing import Protocol
 from cross_view_loc.aerial.cache import CachedTile, TileCache
 from cross_view_loc.aerial.fetch_all import FetchReport, fetch_all
 from cross_view_loc.aerial.fetch_queue import FetchQueue
-from cross_view_loc.aerial.http import TileAnswer, TileClient
+from cross_view_loc.aerial.http import BROKEN_TILE_AGAIN_S, TileAnswer, TileClient
 from cross_view_loc.aerial.http_policy import BackOff
 from cross_view_loc.aerial.spec import SourceSpec
 from cross_view_loc.aerial.tiles import TileKey
@@ -172,7 +172,13 @@ class OnlineStore:
         return known, answer
 
     def _obtain(self, key: TileKey) -> None:
-        self.obtain(key)
+        try:
+            self.obtain(key)
+        except Exception as error:
+            # A defect, whose text may hold an address; the localizer goes on without the tile.
+            sentence = f"{self.name}, tile {key}: internal error {type(error).__name__}; please report it."
+            self._report("internal", sentence)
+            self._note_absent(key, self._now() + BROKEN_TILE_AGAIN_S)
 
     def _pause_s(self) -> float:
         """How long the threads shall leave the server alone; inf for good."""
