@@ -103,6 +103,9 @@ def write_pmtiles(path, tiles, tile_type="PNG", **metadata):
     from pmtiles.writer import Writer
 
     header = {"tile_type": TileType[tile_type], "tile_compression": Compression.NONE}
+    boxes = np.array([key.bounds() for key in tiles]) * 1e7
+    header |= {"min_lat_e7": int(boxes[:, 0].min()), "min_lon_e7": int(boxes[:, 1].min())}
+    header |= {"max_lat_e7": int(boxes[:, 2].max()), "max_lon_e7": int(boxes[:, 3].max())}
     out = io.BytesIO()
     writer = Writer(out)
     for key, data in sorted(tiles.items(), key=lambda item: zxy_to_tileid(item[0].zoom, item[0].column, item[0].row)):
@@ -124,23 +127,24 @@ def write_folder(path, tiles, name="{z}/{x}/{y}.png"):
 
 
 def write_geotiff(path, scene, crs, reach_m, pixel_m, **options):
-    """GeoTIFF of the scene in a coordinate system, with square pixels of about `pixel_m` and reach around the place."""
+    """GeoTIFF of the scene in a coordinate system, with pixels of about `pixel_m` and that reach around the place."""
     import rasterio
     from rasterio.transform import from_origin
 
     latitude_deg, longitude_deg = scene.place
     to_crs = pyproj.Transformer.from_crs("EPSG:4326", crs, always_xy=True)
     x, y = to_crs.transform(longitude_deg, latitude_deg)
-    # The unit of the system, from a hundredth of a second of latitude: degrees, feet or stretched metres.
-    x1, y1 = to_crs.transform(longitude_deg, latitude_deg + 1e-5)
-    unit = math.hypot(x1 - x, y1 - y) / (1e-5 * 111_320.0)
-    count, step = round(2 * reach_m / pixel_m), pixel_m * unit
-    left, top = x - 0.37 * step - count / 2 * step, y + 0.21 * step + count / 2 * step
+    # The units of the system, from a bit of longitude and of latitude: degrees, feet or stretched metres.
+    east_m, north_m = 1e-5 * 111_320.0 * math.cos(math.radians(latitude_deg)), 1e-5 * 111_320.0
+    step_x = pixel_m / east_m * math.dist(to_crs.transform(longitude_deg - 1e-5, latitude_deg), (x, y))
+    step_y = pixel_m / north_m * math.dist(to_crs.transform(longitude_deg, latitude_deg + 1e-5), (x, y))
+    count = round(2 * reach_m / pixel_m)
+    left, top = x - (0.37 + count / 2) * step_x, y + (0.21 + count / 2) * step_y
     u, v = np.meshgrid(np.arange(count) + 0.5, np.arange(count) + 0.5)
-    longitudes, latitudes = to_crs.transform(left + u * step, top - v * step, direction="INVERSE")
+    longitudes, latitudes = to_crs.transform(left + u * step_x, top - v * step_y, direction="INVERSE")
     picture = scene.paint(latitudes, longitudes)
     profile = {"driver": "GTiff", "width": count, "height": count, "count": 3, "dtype": "uint8", "crs": crs}
-    profile |= {"transform": from_origin(left, top, step, step), "photometric": "RGB", "tiled": True, **options}
+    profile |= {"transform": from_origin(left, top, step_x, step_y), "photometric": "RGB", "tiled": True, **options}
     with rasterio.open(path, "w", **profile) as file:
         file.write(np.moveaxis(picture, -1, 0))
     return path

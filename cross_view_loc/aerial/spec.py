@@ -127,7 +127,7 @@ class SourceSpec:
     @property
     def is_local_file(self) -> bool:
         """Whether it is read from this machine, so that no network is needed."""
-        return self.kind in LOCAL_KINDS or not re.match(r"https?://", self.url, re.IGNORECASE)
+        return self.kind in LOCAL_KINDS or not re.match(r"https?://", self.url or self.capabilities_url, re.I)
 
     def api_key(self) -> str:
         """The API key, "" when none is named. Raises MissingInputError when the variable is not set."""

@@ -129,7 +129,8 @@ def _matrix_set(spec: SourceSpec, root: Element, layer: Element) -> tuple[str, d
         zooms = {zoom: found for zoom, found in zooms.items() if not limited or found[0] in limited}
         if zooms:
             return name, zooms
-    offered = sorted({_text(sets[name], "SupportedCRS").rsplit("/def/crs/")[-1] for name in links if name in sets})
+    names = {_text(sets[name], "SupportedCRS") for name in links if name in sets}
+    offered = sorted(re.sub(r"^.*EPSG.*[:/]", "EPSG:", name) for name in names)
     raise MapError(
         f"{spec.name}: layer {spec.layer} is not offered as web-mercator tiles (EPSG:3857), only as"
         f" {', '.join(offered) or 'nothing'}; use the provider's WMS or another layer."
