@@ -100,7 +100,17 @@ class Settings:
     )
     child_frame: str = _setting("cross_view_base_link", _FRAMES, "Name of the leaf frame of tf_mode child.")
 
-    map_path: str = _setting("", _MAP, "Aerial imagery: a file ending in .mbtiles, .tif or .tiff.")
+    map_path: str = _setting(
+        "", _MAP, "Aerial imagery: an .mbtiles, .pmtiles or GeoTIFF file, a folder of tiles, or a source's .yaml."
+    )
+    map_cache: str = _setting(
+        "",
+        _MAP,
+        "File (.mbtiles) that keeps the tiles of an online source; empty = as its .yaml says, else below ~/.cache.",
+    )
+    map_offline: bool = _setting(
+        False, _MAP, "Never touch the network: an online source gives what its cache holds, filled by prefetch."
+    )
     map_origin: tuple[float, ...] = _setting(
         (),
         _MAP,

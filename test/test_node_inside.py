@@ -221,7 +221,7 @@ def test_empty_map_path_is_named_also_beside_an_origin() -> None:
 def test_map_is_opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     source = SimpleNamespace(map_origin=None, problems=())
-    monkeypatch.setattr(start, "open_source", lambda path: opened.append(path) or source)
+    monkeypatch.setattr(start, "open_source", lambda path, **_: opened.append(path) or source)
     map_file = start.MapFile("map.tif")
     assert start.configured_origin(Settings(map_path="map.tif"), map_file) is None
     assert map_file.open() is source and opened == ["map.tif"] and map_file.problems() == (0, "")

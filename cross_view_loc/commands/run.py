@@ -14,6 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from cross_view_loc.aerial.ahead import online_store
 from cross_view_loc.aerial.map import AerialMap
 from cross_view_loc.aerial.sources import AerialSource, open_source
 from cross_view_loc.bags.reader import Bag, BagTopics
@@ -49,7 +50,9 @@ it gave no pose), estimates.geojson, metrics.json and localizer.yaml (what was u
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("bag", type=Path, metavar="BAG", help="the recording")
-    parser.add_argument("--map", type=Path, metavar="MAP", help=".mbtiles or GeoTIFF; default: map_path of --config")
+    parser.add_argument(
+        "--map", type=Path, metavar="MAP", help=".mbtiles, GeoTIFF or a source's YAML; default: map_path"
+    )
     parser.add_argument("--config", type=Path, metavar="YAML", help="the node's parameter file; default: guess topics")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (results/<time>)")
     parser.add_argument("--start", type=float, default=0.0, metavar="S", help="skip this much of the bag (%(default)s)")
@@ -70,7 +73,10 @@ def execute(options: argparse.Namespace) -> int:
         map_path = options.map or settings.map_path
         if not map_path:
             raise InputError("no map: give an .mbtiles or GeoTIFF file with --map, or set map_path in --config")
-        source = open_source(map_path)
+        source = open_source(map_path, cache_path=settings.map_cache or None, offline=settings.map_offline)
+        store = online_store(source)
+        if store is not None:
+            store.waits = True  # nobody drives on meanwhile, and the same bag shall give the same poses
         refuse_map_of_elsewhere(source, map_path, first_fix_origin(bag, topics.fix))
         origin, where = map_origin(settings, source, bag, topics)
         settings = dataclasses.replace(
@@ -91,6 +97,8 @@ def execute(options: argparse.Namespace) -> int:
         # Truth in a bag is relative to its own origin: without one in configuration or map nobody knows which.
         truth = read_truth(bag, topics.truth) if topics.truth and where != "first fix" else None
         unreadable = bag.unreadable
+        if store is not None:
+            store.close()
 
     from cross_view_loc.evaluation.runs import run_row
 

@@ -74,7 +74,7 @@ class LocalizerNode(rclpy.node.Node):
         # On a steady clock: with use_sim_time and no /clock, this must still speak.
         steady = rclpy.clock.Clock(clock_type=rclpy.clock.ClockType.STEADY_TIME)
         self.create_timer(1.0, self._publish_diagnostics, clock=steady)
-        self._map_file = start.MapFile(self.settings.map_path)
+        self._map_file = start.MapFile(self.settings.map_path, self.settings.map_cache, self.settings.map_offline)
         origin = start.configured_origin(self.settings, self._map_file)
         if origin is not None:
             self._begin(MapProjection(origin, self.settings.map_projection))
@@ -88,6 +88,7 @@ class LocalizerNode(rclpy.node.Node):
         """Finish the present image, then take the node down."""
         if self._worker is not None:
             self._worker.close()
+        self._map_file.close()
         self.destroy_node()
 
     # --- start ---
@@ -111,6 +112,7 @@ class LocalizerNode(rclpy.node.Node):
         warm_s = start.warm_up(self._localizer, settings.device)
         logger.info(f"localizer loaded in {loaded_s:.1f} s, warmed up in {warm_s:.1f} s; {projection}")
         self._assembler = FrameAssembler(settings, projection)
+        self._tiles_ahead = self._map_file.tiles_ahead(projection, settings)
         self._seen_time_jumps = 0
         self._last_stamp_ns = -1
         self._pose = self.create_publisher(PoseWithCovarianceStamped, "~/pose", 10)
@@ -226,6 +228,8 @@ class LocalizerNode(rclpy.node.Node):
             self._complain(kind, problem, self.health.not_localized(kind, problem))
             return
         frame, prior = self._assembler.assemble(message)
+        if self._tiles_ahead is not None:  # before the estimate: without imagery there is none
+            self._tiles_ahead.moved(prior.stamp_ns, prior.east_m, prior.north_m)
         estimate = self._localizer.locate([frame], prior)
         self._last_stamp_ns = stamp
         self._publish(estimate)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from cross_view_loc.aerial.ahead import TilesAhead, online_store
 from cross_view_loc.aerial.map import AerialMap
 from cross_view_loc.aerial.sources import AerialSource, open_source
 from cross_view_loc.errors import CrossViewError, InputError, ModelError
@@ -17,6 +18,11 @@ from cross_view_loc.geometry.transforms import R_BODY_OPTICAL, transform
 from cross_view_loc.settings import Settings
 from cross_view_loc.types import Estimate, Frame, Prior
 
+LOOK_M = 60.0
+"""How far from a place of the search imagery is looked at, with room for a patch's corners."""
+PATCH_METERS_PER_PIXEL = 0.2
+"""What patches are cut with (`matching.encoders`, which needs torch)."""
+
 
 class Locates(Protocol):
     """What the node needs of a localizer."""
@@ -25,21 +31,35 @@ class Locates(Protocol):
 
 
 class MapFile:
-    """The file of `map_path`, opened once, when first asked for."""
+    """The file of `map_path`, opened once, when first asked for. An online source's network is used as told."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, path: str, cache: str = "", offline: bool = False) -> None:
+        self._path, self._cache, self._offline = path, cache, offline
         self._source: AerialSource | None = None
 
     def open(self) -> AerialSource:
         """Its imagery; InputError when `map_path` is empty, MissingInputError or MapError when it is no map."""
         if not self._path:
             raise InputError(
-                "parameter map_path is empty; give the aerial imagery (.mbtiles, .tif) with -p map_path:=FILE"
+                "parameter map_path is empty; give the aerial imagery (.mbtiles, .tif, a source's .yaml) with"
+                " -p map_path:=FILE"
             )
         if self._source is None:
-            self._source = open_source(self._path)
+            self._source = open_source(self._path, cache_path=self._cache or None, offline=self._offline)
         return self._source
+
+    def tiles_ahead(self, projection: MapProjection, settings: Settings) -> TilesAhead | None:
+        """What fetches tiles before they are needed; None for a map in a file, or one that nobody has opened."""
+        store = online_store(self._source) if self._source is not None else None
+        if store is None:
+            return None
+        return TilesAhead(store, projection, settings.search_radius_m + LOOK_M, PATCH_METERS_PER_PIXEL)
+
+    def close(self) -> None:
+        """End what the map does in the background."""
+        store = online_store(self._source) if self._source is not None else None
+        if store is not None:
+            store.close()
 
     def problems(self) -> tuple[int, str]:
         """How often a part of it could not be read so far, and the latest sentence about that."""
