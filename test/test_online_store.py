@@ -17,6 +17,7 @@ import pytest
 from fault_helpers import Answer, FaultServer, picture
 from test_tile_client import NOT_A_PICTURE
 
+from cross_view_loc.aerial.ahead import TilesAhead, online_store
 from cross_view_loc.aerial.cache import TileCache
 from cross_view_loc.aerial.fetch_all import GIVE_UP_AFTER, FetchReport
 from cross_view_loc.aerial.fetch_queue import FetchQueue
@@ -27,6 +28,7 @@ from cross_view_loc.aerial.online import OnlineStore
 from cross_view_loc.aerial.tiled_source import TiledSource
 from cross_view_loc.aerial.tiles import TileKey
 from cross_view_loc.errors import InputError
+from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection, mercator_meters_per_pixel
 
 KEY = TileKey(15, 17000, 11000)
 KEYS = [TileKey(15, 17001 + index, 11000) for index in range(40)]
@@ -306,6 +308,7 @@ def test_closing_does_not_wait_for_a_slow_server(make, server: FaultServer) -> N
 def test_a_program_that_just_ends_ends(server: FaultServer, tmp_path: Path) -> None:
     server.default = Answer(body=picture(), delay_s=60.0)
     program = f"""
+from cross_view_loc.aerial.ahead import TilesAhead, online_store
 from cross_view_loc.aerial.cache import TileCache
 from cross_view_loc.aerial.online import OnlineStore
 from cross_view_loc.aerial.spec import SourceSpec
@@ -343,3 +346,59 @@ def test_no_key_in_the_bytes_of_the_cache(make, server: FaultServer, monkeypatch
     assert rows and "no such tile for ***" in rows[0][0]
     for part in store.cache.path.parent.iterdir():
         assert b"sesame" not in part.read_bytes() and b"4711" not in part.read_bytes()
+
+
+# --- ahead of the vehicle ---
+
+
+class Wants:
+    """In place of a store."""
+
+    def __init__(self, zoom_max: int = 21) -> None:
+        self.zooms, self.tile_size_px, self.wanted = tuple(range(10, zoom_max + 1)), 256, []
+
+    def want(self, keys) -> None:
+        self.wanted.append(list(keys))
+
+
+@pytest.mark.parametrize("origin", [(0.0, 10.0), (49.0, 8.4), (-35.0, 180.0), (69.0, -180.0)])
+def test_tiles_around_and_ahead_cover_the_way(origin: tuple[float, float]) -> None:
+    projection, store = MapProjection(MapOrigin(*origin, 0.0)), Wants()
+    ahead = TilesAhead(store, projection, reach_m=80.0, meters_per_pixel=0.2)  # type: ignore[arg-type]
+    for step in range(4):
+        ahead.moved(1_000_000_000 * step, 15.0 * step, 0.0)
+    first, *others = store.wanted
+    assert len(others) == 1, "not again before it has moved a quarter of its reach"
+    zoom = max(key.zoom for key in first)
+    resolutions = [mercator_meters_per_pixel(origin[0], z, 256) for z in (zoom - 1, zoom)]
+    assert resolutions[0] > 0.2 * 1.02 and (resolutions[1] <= 0.2 * 1.02 or zoom == 21)
+    assert all(key.exists for key in first) and len(first) == len(set(first))
+    assert first[0].zoom == zoom - 3, "something to stand in comes first"
+
+    def at(east_m: float, north_m: float) -> TileKey:
+        latitude_deg, longitude_deg, _ = projection.to_geodetic(east_m, north_m)
+        return TileKey.at(float(latitude_deg), float(longitude_deg), zoom)
+
+    corners = {at(east_m, north_m) for east_m in (-79.0, 0.0, 79.0) for north_m in (-79.0, 0.0, 79.0)}
+    assert corners <= set(first)
+    assert {at(30.0 + 15.0 * seconds, 0.0) for seconds in range(15)} <= set(others[0])
+    assert at(30.0 + 15.0 * 18, 0.0) not in first and at(-200.0, 0.0) not in others[0]
+    fine = [key for key in first if key.zoom == zoom]
+    assert fine[0] == at(0.0, 0.0)
+
+
+def test_a_jump_in_time_or_place_is_no_speed() -> None:
+    projection, store = MapProjection(MapOrigin(49.0, 8.4, 0.0)), Wants()
+    ahead = TilesAhead(store, projection, reach_m=80.0, meters_per_pixel=0.2)  # type: ignore[arg-type]
+    for stamp_s, east_m in ((0, 0.0), (1, 5000.0), (0, 5100.0), (100, 5300.0)):
+        ahead.moved(stamp_s * 1_000_000_000, east_m, 0.0)
+    standing = len(ahead.keys(5300.0, 0.0))
+    assert all(len(wanted) < 1.5 * standing for wanted in store.wanted) and len(store.wanted) == 4
+
+
+def test_only_online_sources_have_a_store(make, tmp_path: Path) -> None:
+    store = make()
+    source = TiledSource(store)
+    assert online_store(source) is store
+    store.fetch_all([KEY])
+    assert online_store(MbtilesSource(store.cache.path)) is None
