@@ -13,11 +13,14 @@ EXAMPLES = """examples:
   cross_view_loc benchmark
   cross_view_loc benchmark --depth flat --threads 1 --json
   cross_view_loc benchmark --estimators --frames 20      accuracy and time of every estimator on the same matches
+  cross_view_loc benchmark map                           patches from memory, disk and HTTP; memory of a long drive
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """What to time."""
+    parser.add_argument("what", nargs="?", choices=("method", "map"), default="method", help="(%(default)s)")
+    parser.add_argument("--drive-km", type=float, default=100.0, metavar="KM", help="map: simulated (%(default)s)")
     parser.add_argument("--frames", type=int, default=20)
     parser.add_argument("--depth", choices=("learned", "flat"), default="learned")
     parser.add_argument("--estimator", choices=("consensus", "matches"), default="consensus")
@@ -33,6 +36,8 @@ def execute(options: argparse.Namespace) -> int:
     if options.frames < 1:
         raise InputError(f"--frames is {options.frames}; give at least 1")
 
+    if options.what == "map":
+        return time_map(options)
     if options.estimators:
         return compare_estimators(options)
 
@@ -70,6 +75,21 @@ def execute(options: argparse.Namespace) -> int:
         print("median milliseconds a frame; frame_ms is with the aerial features already computed")
         for name, value in result.items():
             print(f"  {name:18s} {value}")
+    return 0
+
+
+def time_map(options: argparse.Namespace) -> int:
+    """Patches from warm memory, warm disk and cold HTTP, and the memory of a long drive; needs no torch."""
+    if not 0.0 < options.drive_km <= 10_000.0:
+        raise InputError(f"--drive-km is {options.drive_km:g}; give a positive number of kilometres")
+    from cross_view_loc.evaluation.map_benchmark import measure
+
+    rows = measure(options.frames, options.drive_km)
+    if options.json:
+        print(json.dumps({"results": rows}))
+        return 0
+    for row in rows:
+        print(f"{row['setting']:28s} " + ", ".join(f"{name} {row[name]}" for name in list(row)[1:]))
     return 0
 
 
