@@ -16,10 +16,12 @@ pytest.importorskip("rclpy", reason="rclpy is not installed: the node's tests ne
 pytest.importorskip("tf2_msgs.msg", reason="tf2_msgs is not installed: see resource/tf2_msgs")
 
 import rclpy
+from fault_helpers import Answer, FaultServer
 from rclpy.parameter import Parameter
 from ros_helpers import ORIGIN, SECOND, ConstantOffset, Vehicle, private_domain, vehicle_settings, write_tiny_map
 from tf2_msgs.msg import TFMessage
 
+from cross_view_loc.aerial.tiles import TileKey
 from cross_view_loc.errors import InputError, ModelError, NoImageryError
 from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection
 from cross_view_loc.node import main as node_main
@@ -86,7 +88,8 @@ def make() -> Iterator:
         def make_one(localizer: start.Locates | None = None, **changes) -> Inside:
             values = dict(imu_topic="", odometry_topic="", prior_wait_s=0.0) | changes
             made.append(Inside(domain, vehicle_settings(**values), localizer))
-            made[-1].hear_static()
+            if made[-1].node._worker is not None:  # not while it waits for its origin
+                made[-1].hear_static()
             return made[-1]
 
         yield make_one
@@ -205,6 +208,47 @@ def test_unreadable_tiles_are_a_warning(make, tmp_path: Path) -> None:
     inside.node._diagnostics = SimpleNamespace(publish=sent.append)
     inside.node._publish_diagnostics()
     assert {status.name: status.message for status in sent[0].status}["localizer: map"] == verdict.sentence
+
+
+def test_online_source_is_fetched_ahead_and_its_failures_are_named(
+    make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    yaml, cache = tmp_path / "ortho.yaml", tmp_path / "cache.mbtiles"
+    with FaultServer(Answer(403)) as server:
+        yaml.write_text(f"{{kind: xyz, name: Ortho, url: '{server.url}/{{z}}/{{x}}/{{y}}', rate_per_s: 100}}")
+        inside = make(map_path=str(yaml), map_cache=str(cache), map_origin=[])
+        inside.node._begin_at_fix(inside.vehicle.fix_message(START))
+        inside.hear_static()
+        assert inside.verdict("map").level == OK and not server.requests, "nothing is fetched before there is a place"
+        inside.hear_all(START)
+        inside.image(START)
+        source = inside.node._map_file.open()
+        assert source.store.drain(30.0) and server.requests and cache.exists()
+        verdict = inside.verdict("map")
+        assert (
+            verdict.level == WARN and "Ortho, tile " in verdict.sentence and "HTTP 403 (forbidden)" in verdict.sentence
+        )
+        assert inside.verdict("estimates").values["accepted share of last 50"] == "1.00"
+        asked = len(server.requests)
+        inside.node._map_file.close()
+        assert source.store.read(TileKey.at(*ORIGIN[:2], 18)) is None and len(server.requests) == asked
+
+
+def test_offline_node_opens_no_connection(make, tmp_path: Path) -> None:
+    yaml = tmp_path / "ortho.yaml"
+    with FaultServer() as server:
+        yaml.write_text(f"{{kind: xyz, name: Ortho, url: '{server.url}/{{z}}/{{x}}/{{y}}'}}")
+        inside = make(map_path=str(yaml), map_cache=str(tmp_path / "c.mbtiles"), map_offline=True, map_origin=[])
+        inside.node._begin_at_fix(inside.vehicle.fix_message(START))
+        inside.hear_static()
+        inside.hear_all(START)
+        inside.image(START)
+        projection = MapProjection(MapOrigin(*ORIGIN))
+        with pytest.raises(NoImageryError):
+            start.AerialMap(inside.node._map_file.open(), projection).patch(0.0, 0.0, 16, 0.5)
+        assert "the network is off; fetch the area with cross_view_loc prefetch" in inside.verdict("map").sentence
+        assert not server.requests
 
 
 # --- before there is a node ---
