@@ -159,7 +159,7 @@ def test_gsd_must_be_a_size(pair, gsd, capsys):
 
 
 def test_an_uncertain_camera_height_widens_the_scale():
-    assert locate.relative_height_std(options("--camera-height", "2.5")) == pytest.approx(0.1)
+    assert locate.relative_height_std(options("--camera-height", "2.5")) == pytest.approx(0.2)
     known = options("--camera-height", "2.5", "--camera-height-std", "0.05")
     assert locate.relative_height_std(known) == pytest.approx(0.02)
     with pytest.raises(InputError, match="camera-height-std"):

@@ -53,7 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--camera-height-std",
         type=float,
         metavar="M",
-        help="how well that is known: all distances scale with it, so the scale is searched as widely (10 %% of it)",
+        help="how well that is known: all distances scale with it, so the scale is searched as widely (20 %% of it)",
     )
     parser.add_argument(
         "--camera-pitch-deg", type=float, default=0.0, metavar="DEG", help="how far it looks down (%(default)s)"
@@ -95,7 +95,7 @@ def execute(options: argparse.Namespace) -> int:
 
 def relative_height_std(options: argparse.Namespace) -> float:
     """Relative deviation of the camera's height: of the scale of everything lifted with it."""
-    std_m = 0.1 * options.camera_height if options.camera_height_std is None else options.camera_height_std
+    std_m = 0.2 * options.camera_height if options.camera_height_std is None else options.camera_height_std
     if not 0.0 <= std_m <= options.camera_height:
         raise InputError(
             f"--camera-height-std is {std_m:g} m; give 0 to the camera's height, {options.camera_height:g} m"
