@@ -107,8 +107,13 @@ def test_colcon_finds_the_tests_and_constraints_cover_every_requirement(setup):
 def test_core_requirements_have_their_rosdep_keys(setup, manifest):
     keys = {element.text for element in manifest if element.tag in ("depend", "exec_depend")}
     expected = {"numpy": "python3-numpy", "opencv-python": "python3-opencv", "torch": "python3-torch",
-                "pyproj": "python3-pyproj", "pyyaml": "python3-yaml", "tqdm": "python3-tqdm"}  # fmt: skip
-    pip_only = {"rosbags", "safetensors"}  # no rosdep key: the README says how to add them to a ROS installation
+                "pyproj": "python3-pyproj", "pyyaml": "python3-yaml", "tqdm": "python3-tqdm",
+                "httpx": "python3-httpx"}  # fmt: skip
+    pip_only = {
+        "rosbags",
+        "safetensors",
+        "pmtiles",
+    }  # no rosdep key: the README says how to add them to a ROS installation
     core = {requirement_name(text) for text in setup["install_requires"]}
     assert core - pip_only == set(expected)
     assert set(expected.values()) <= keys
