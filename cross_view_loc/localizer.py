@@ -46,6 +46,7 @@ class LocalizerSettings:
     heading_range_deg: float = 10.0
     min_confidence: float = 0.9
     max_position_std_m: float = 2.0
+    min_inlier_ratio: float = 0.35
     map_std_m: float = 0.3
     seed: int = 0
     device: str = "auto"
@@ -75,10 +76,15 @@ class Localizer:
         self.depth = depth or make_depth(self.settings.depth, folder, self.device)
         self.calibration = read_calibration(metadata, self.depth.kind, self.settings.estimator)
         self.aerial = AerialFeatureCache(aerial_map, self.matcher, self.device)
-        self.gate = Gate(self.settings.min_confidence, self.settings.max_position_std_m)
         self.published = load_published(self.settings, self.device)
         self.stage_seconds: dict[str, float] = {}
         """Durations of the last call's stages."""
+
+    @property
+    def gate(self) -> Gate:
+        """The operating point of the settings as they are now: a node may change them while it runs."""
+        settings = self.settings
+        return Gate(settings.min_confidence, settings.max_position_std_m, settings.min_inlier_ratio)
 
     def locate(self, frames: Sequence[Frame], prior: Prior) -> Estimate:
         """Estimate the pose of `base_link` at the first frame's stamp; all frames share one body frame.
@@ -134,7 +140,7 @@ class Localizer:
         covariance = rotation @ best.posterior.covariance.double().numpy() @ rotation.T
         covariance[:2, :2] += np.eye(2) * self.settings.map_std_m**2
         worst_std_m = math.sqrt(float(np.linalg.eigvalsh(covariance[:2, :2])[-1]))
-        reason = self.gate.why_refused(best, probability, worst_std_m)
+        reason = self.gate.why_refused(best, probability, worst_std_m, inliers)
         return Estimate(
             stamp_ns=frames[0].stamp_ns,
             east_m=east,

@@ -235,6 +235,14 @@ class Settings:
     min_confidence: float = _setting(
         0.9, _GATE, "Least posterior probability of the chosen mode.", minimum=0.0, maximum=1.0, live=True
     )
+    min_inlier_ratio: float = _setting(
+        0.35,
+        _GATE,
+        "Least share of ground cells that agree with the map at the pose; refuses places unlike those trained on.",
+        minimum=0.0,
+        maximum=1.0,
+        live=True,
+    )
     max_position_std_m: float = _setting(
         2.0,
         _GATE,

@@ -175,6 +175,23 @@ def test_a_covered_camera_is_refused_with_a_reason(bench, localizer):
     assert not estimate.accepted and estimate.reason
 
 
+def test_the_gate_follows_settings_that_change_while_it_runs(bench):
+    """As the node does when a parameter is set."""
+    localizer = Localizer(bench.orthophoto, LocalizerSettings(min_confidence=0.0, min_inlier_ratio=0.0))
+    moment = bench.frames[5]
+    localizer.settings = replace(localizer.settings, max_position_std_m=100.0)
+    assert localizer.locate(moment.frames, moment.prior).accepted
+    for change, word in (
+        ({"min_inlier_ratio": 1.0}, "min_inlier_ratio"),
+        ({"max_position_std_m": 0.01}, "max_position_std_m"),
+        ({"min_confidence": 1.0}, "min_confidence"),
+    ):
+        localizer.settings = replace(localizer.settings, **change)
+        estimate = localizer.locate(moment.frames, moment.prior)
+        assert not estimate.accepted and word in estimate.reason
+        localizer.settings = replace(localizer.settings, min_confidence=0.0, min_inlier_ratio=0.0)
+
+
 def test_a_wrong_image_size_names_both_sizes(bench, localizer):
     moment = bench.frames[0]
     small = replace(moment.frames[0], image=moment.frames[0].image[:100])

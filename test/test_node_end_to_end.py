@@ -70,6 +70,7 @@ def answer(drive: Path, tmp_path_factory: pytest.TempPathFactory) -> Answer:
         prior_wait_s=5.0,
         min_confidence=0.0,  # every estimate shall come, so that all can be compared
         max_position_std_m=100.0,
+        min_inlier_ratio=0.0,
         weights_dir=os.environ.get("CROSS_VIEW_LOC_WEIGHTS", ""),
     )
     with Bag(drive / "bag") as bag, private_domain() as domain, pytest.MonkeyPatch.context() as patch:

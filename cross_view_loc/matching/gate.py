@@ -23,8 +23,11 @@ class Gate:
     """Least probability of the mode."""
     max_position_std_m: float
     """Largest standard deviation along any direction."""
+    min_inlier_ratio: float
+    """Least weighted share of ground cells whose best aerial cell near by is where the pose puts it. Probabilities are
+    calibrated on places like those the weights have seen; this notices pictures that are not."""
 
-    def why_refused(self, best: Candidate, confidence: float, worst_std_m: float) -> str:
+    def why_refused(self, best: Candidate, confidence: float, worst_std_m: float, inlier_ratio: float) -> str:
         """Empty when the estimate may leave."""
         if not math.isfinite(best.mode.score):
             return "no alignment: the drawn matches agree on no pose within the search"
@@ -35,6 +38,11 @@ class Gate:
             return f"map: only {imagery:.0%} of the aerial patch has imagery; fetch the tiles around the vehicle"
         if confidence < self.min_confidence:
             return f"ambiguous: confidence {confidence:.2f} is below min_confidence {self.min_confidence:.2f}"
+        if inlier_ratio < self.min_inlier_ratio:
+            return (
+                f"unlike: only {inlier_ratio:.0%} of the ground cells agree with the map, below min_inlier_ratio "
+                f"{self.min_inlier_ratio:.0%}; these weights may not know places that look like this"
+            )
         if not worst_std_m <= self.max_position_std_m:
             limit = self.max_position_std_m
             return f"uncertain: standard deviation {worst_std_m:.1f} m is above max_position_std_m {limit:.1f} m"
