@@ -96,6 +96,7 @@ setup(
         (f"share/{NAME}", ["package.xml", "resource/LICENSE"]),
         (f"share/{NAME}/launch", files("launch/*.launch.*")),
         (f"share/{NAME}/config", files("config/*")),
+        (f"share/{NAME}/config/sources", files("config/sources/*")),
     ],
     entry_points={
         "console_scripts": [
