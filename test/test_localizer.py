@@ -168,6 +168,33 @@ def test_features_are_reused_while_the_vehicle_stays_near(bench, localizer):
     assert localizer.aerial.misses == misses
 
 
+def test_features_of_a_patch_with_gaps_are_made_again_when_imagery_arrives(bench):
+    """An online map fills in while the vehicle drives; what is whole is kept all the same."""
+
+    class Arriving:
+        revision = 0
+        whole = False
+
+        def patch(self, *request):
+            patch = bench.orthophoto.patch(*request)
+            return patch if self.whole else replace(patch, stand_in=0.3)
+
+    source = Arriving()
+    localizer = Localizer(source, LocalizerSettings())
+    moment = bench.frames[5]
+    sector, _ = heading_sectors(moment.prior)[0]
+
+    def misses() -> int:
+        aerial_features(localizer.aerial, moment.frames, moment.prior, sector)
+        return localizer.aerial.misses
+
+    assert [misses(), misses()] == [1, 1], "nothing has arrived since"
+    source.revision, source.whole = 1, True
+    assert [misses(), misses()] == [2, 2]
+    source.revision = 2
+    assert misses() == 2, "a whole patch stays"
+
+
 def test_a_covered_camera_is_refused_with_a_reason(bench, localizer):
     moment = bench.frames[0]
     black = replace(moment.frames[0], image=np.zeros_like(moment.frames[0].image))

@@ -23,6 +23,13 @@ class AerialMap:
         self.source = source
         self.projection = projection
 
+    @property
+    def revision(self) -> int:
+        """Grows when imagery has arrived since; always 0 for files."""
+        source: object = self.source
+        source = getattr(source, "source", source)  # within an offset
+        return int(getattr(getattr(source, "store", None), "arrivals", 0))
+
     def map_origin_hint(self) -> MapOrigin | None:
         """Origin that the map file itself recommends, or None. Raises MapError when it cannot be understood."""
         return self.source.map_origin

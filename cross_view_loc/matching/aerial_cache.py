@@ -46,6 +46,14 @@ class AerialFeatures:
     fine: Tensor
     """(D', 2N, 2N) likewise."""
 
+    revision: int = 0
+    """Of the source when the patch was cut."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing of it was missing or stood in for something better."""
+        return self.patch.stand_in == 0.0 and bool(self.patch.valid.all())
+
     @property
     def size_m(self) -> float:
         """Side of the patch."""
@@ -85,7 +93,9 @@ class AerialFeatureCache:
         snapped_east, snapped_north = round(east_m / SNAP_M) * SNAP_M, round(north_m / SNAP_M) * SNAP_M
         rotation = math.remainder(rotation, 2 * math.pi)
         key = (snapped_east, snapped_north, round(rotation, 6), *ahead, size_px)
-        if key in self._kept:
+        revision = int(getattr(self.source, "revision", 0))
+        kept = self._kept.get(key)
+        if kept is not None and (kept.is_complete or kept.revision == revision):  # else better imagery may have come
             self.hits += 1
             self._kept.move_to_end(key)
             return self._kept[key]
@@ -98,7 +108,7 @@ class AerialFeatureCache:
             AERIAL_METERS_PER_PIXEL,
             rotation,
         )
-        self._kept[key] = AerialFeatures(patch, *encode_patch(self._matcher, patch, self._device))
+        self._kept[key] = AerialFeatures(patch, *encode_patch(self._matcher, patch, self._device), revision)
         while len(self._kept) > 1 and sum(map(_megabytes, self._kept.values())) > self._capacity_mb:
             self._kept.popitem(last=False)
         return self._kept[key]
