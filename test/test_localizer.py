@@ -195,6 +195,14 @@ def test_features_of_a_patch_with_gaps_are_made_again_when_imagery_arrives(bench
     assert misses() == 2, "a whole patch stays"
 
 
+def test_seeing_the_same_twice_makes_no_surer(bench):
+    """Two copies of one image are one image: the ellipse must not shrink as if they were independent."""
+    localizer, moment = Localizer(bench.orthophoto, LocalizerSettings(map_std_m=0.0)), bench.frames[5]
+    once = localizer.locate(moment.frames, moment.prior).covariance
+    twice = localizer.locate(moment.frames * 2, moment.prior).covariance
+    assert np.linalg.eigvalsh(twice[:2, :2])[0] > 0.7 * np.linalg.eigvalsh(once[:2, :2])[0]
+
+
 def test_a_covered_camera_is_refused_with_a_reason(bench, localizer):
     moment = bench.frames[0]
     black = replace(moment.frames[0], image=np.zeros_like(moment.frames[0].image))

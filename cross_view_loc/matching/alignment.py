@@ -103,7 +103,9 @@ def align(
         layers = _layers(ground, aerial, matcher, STRONGEST)
         mode = refine(layers, glimpsed.pose, aerial.size_m, lattice.log_scale_std)
     log_mass = float(torch.logsumexp((volume / calibration.temperature).flatten(), 0))
-    posterior = summarize(volume, lattice, mode, calibration)
+    # Calibrated for one view. Several agree on the mode, but share the errors that move it: attitude, map, scale.
+    shared = replace(calibration, covariance_factor=calibration.covariance_factor * ground.views)
+    posterior = summarize(volume, lattice, mode, shared)
     return Candidate(aerial, lattice, volume, mode, posterior, log_mass, matches, found)
 
 

@@ -39,6 +39,8 @@ class GroundObservation:
     """(T,) which frame; of the coarse cells, as are the pixels."""
     pixels: NDArray[np.float64]
     """(T, 2) in that frame's image."""
+    views: int = 1
+    """How many views there are, of all frames."""
 
 
 @torch.inference_mode()
@@ -71,6 +73,7 @@ def observe_ground(frames: Sequence[Frame], matcher: Matcher, depth: DepthSource
         layers[1],
         np.repeat([index for index, _, _ in planned], seen_by.sum(1)),
         np.concatenate([_pixels(frame, view)[mask] for (_, frame, view), mask in zip(planned, seen_by, strict=True)]),
+        len(planned),
     )
 
 
