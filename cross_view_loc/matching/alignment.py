@@ -97,11 +97,12 @@ def align(
         lattice = lattice.cpu()
     else:
         lattice = lattice.cpu()
-        found = _find_modes(volume, lattice, ground, aerial, matcher, hopeless)
+        strongest = _layers(ground, aerial, matcher, STRONGEST)
+        glances = _layers(ground, aerial, matcher, FEW)
+        found = _find_modes(volume, lattice, glances, strongest, aerial.size_m, hopeless)
         volume = reweigh(volume, lattice, found.modes, found.gains, calibration.fine_share)
         glimpsed = heaviest(volume, lattice, found.modes, calibration.temperature)
-        layers = _layers(ground, aerial, matcher, STRONGEST)
-        mode = refine(layers, glimpsed.pose, aerial.size_m, lattice.log_scale_std)
+        mode = refine(strongest, glimpsed.pose, aerial.size_m, lattice.log_scale_std)
     log_mass = float(torch.logsumexp((volume / calibration.temperature).flatten(), 0))
     # Calibrated for one view. Several agree on the mode, but share the errors that move it: attitude, map, scale.
     shared = replace(calibration, covariance_factor=calibration.covariance_factor * ground.views)
@@ -127,17 +128,16 @@ def confidence(best: Candidate, candidates: Sequence[Candidate], temperature: fl
 def _find_modes(
     volume: Tensor,
     lattice: Lattice,
-    ground: GroundObservation,
-    aerial: AerialFeatures,
-    matcher: Matcher,
+    glances: Sequence[Layer],
+    strongest: Sequence[Layer],
+    patch_m: float,
     hopeless: float,
 ) -> FoundModes:
-    layers = _layers(ground, aerial, matcher, FEW)
+    """Peaks refined on a few cells, and what the strongest fine cells say of each; layers are coarse, then fine."""
     peaks = find_peaks(volume, lattice, PEAKS, hopeless=hopeless)
-    modes = [refine(layers, peak, aerial.size_m, lattice.log_scale_std, GLANCE_ROUNDS) for peak in peaks]
-    poses = torch.stack([mode.pose for mode in modes]).to(aerial.fine.device)
-    whole = _layers(ground, aerial, matcher, STRONGEST)[1:]
-    return FoundModes(volume, tuple(modes), score_poses(whole, poses, aerial.size_m, math.inf).cpu())
+    modes = [refine(glances, peak, patch_m, lattice.log_scale_std, GLANCE_ROUNDS) for peak in peaks]
+    poses = torch.stack([mode.pose for mode in modes]).to(strongest[1].aerial.device)
+    return FoundModes(volume, tuple(modes), score_poses(strongest[1:], poses, patch_m, math.inf).cpu())
 
 
 def _layers(ground: GroundObservation, aerial: AerialFeatures, matcher: Matcher, count: int) -> list[Layer]:

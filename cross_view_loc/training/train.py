@@ -138,7 +138,7 @@ def train_matcher(
         load_into(matcher, load_weights(start_from))
     predicted = predict_depth([*towns, *held_out], depth_weights, log) if depth_weights else {}
     towns, held_out = ([_with_some_depth(town, predicted) for town in each] for each in (towns, held_out))
-    pick, device_type = _Picker(towns), torch.device(settings.device).type
+    pick = _Picker(towns)
     partial = out.with_suffix(".partial.safetensors")
 
     def make(step: int) -> tuple[MatcherBatch, int]:
@@ -154,9 +154,7 @@ def train_matcher(
         generator = torch.Generator(settings.device).manual_seed(settings.seed + 11 * step)
         kind = "flat" if float(torch.rand((), generator=generator)) < settings.flat_share else "metric"
         losses = published_losses if settings.loss == "loc2" else matcher_losses
-        # matcher_losses switches autocast on where the encoders run; on a GPU it has to be on around it too.
-        with torch.autocast(device_type, torch.bfloat16, enabled=settings.bf16 and device_type != "cpu"):
-            parts = losses(replica, batch, kind, generator, settings.bf16)
+        parts = losses(replica, batch, kind, generator, settings.bf16)
         weights = {"fine": settings.fine_loss_weight, "match": settings.match_loss_weight}
         total = sum((weights.get(name, 1.0) * part for name, part in parts.items()), torch.zeros(()))
         return total, {f"{name}_{kind}": part.item() for name, part in parts.items()}
