@@ -250,7 +250,7 @@ def test_json_knows_no_nan(tmp_path):
 def test_a_map_of_elsewhere_names_both_places():
     from types import SimpleNamespace
 
-    from cross_view_loc.commands.run import refuse_map_of_elsewhere
+    from cross_view_loc.bags.offline import refuse_map_of_elsewhere
     from cross_view_loc.errors import NoImageryError
     from cross_view_loc.geometry.geodesy import MapOrigin
 

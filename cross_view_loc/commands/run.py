@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -14,10 +13,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cross_view_loc.aerial.ahead import online_store
-from cross_view_loc.aerial.map import AerialMap
-from cross_view_loc.aerial.sources import AerialSource, open_source
-from cross_view_loc.bags.reader import Bag, BagTopics
+from cross_view_loc.bags.offline import open_run
+from cross_view_loc.bags.reader import BagTopics
 from cross_view_loc.bags.results import (
     FrameRecord,
     reasons,
@@ -26,11 +23,8 @@ from cross_view_loc.bags.results import (
     write_json,
     write_results,
 )
-from cross_view_loc.bags.runner import BagRunner, choose_topics, first_fix_origin, read_truth, with_topics
-from cross_view_loc.errors import InputError, NoImageryError
-from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection
-from cross_view_loc.inputs.assembler import FrameAssembler
-from cross_view_loc.inputs.stamps import to_ns
+from cross_view_loc.bags.runner import BagRunner, read_truth
+from cross_view_loc.errors import InputError
 from cross_view_loc.settings import Settings, parameter_file_text
 
 EXAMPLES = """examples:
@@ -63,61 +57,37 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Run, write the results and say where they are."""
-    _check(options)
+    check_span(options)
     configured = Settings.from_yaml(options.config) if options.config else None
-    with Bag(options.bag) as bag:
-        topics = choose_topics(bag, configured)
-        if configured is None:
-            _show_guesses(topics)
-        settings = with_topics(configured or Settings(), topics)
-        map_path = options.map or settings.map_path
-        if not map_path:
-            raise InputError("no map: give an .mbtiles or GeoTIFF file with --map, or set map_path in --config")
-        source = open_source(map_path, cache_path=settings.map_cache or None, offline=settings.map_offline)
-        store = online_store(source)
-        if store is not None:
-            store.waits = True  # nobody drives on meanwhile, and the same bag shall give the same poses
-        refuse_map_of_elsewhere(source, map_path, first_fix_origin(bag, topics.fix))
-        origin, where = map_origin(settings, source, bag, topics)
-        settings = dataclasses.replace(
-            settings,
-            map_path=str(Path(map_path).resolve()),
-            map_origin=(origin.latitude_deg, origin.longitude_deg, origin.height_m),
-        )
-        projection = MapProjection(origin, settings.map_projection)
-        start_ns = bag.start_ns + to_ns(options.start)
-        stop_ns = bag.end_ns + 1 if options.duration is None else start_ns + to_ns(options.duration)
-
-        from cross_view_loc.localizer import Localizer  # torch: not before the inputs are known to be good
-
-        localizer = Localizer(AerialMap(source, projection), settings.localizer_settings())
-        runner = BagRunner(bag, topics, FrameAssembler(settings, projection), localizer.locate, stride=options.stride)
-        with tqdm(total=runner.image_count(start_ns, stop_ns), unit="image", file=sys.stderr, disable=None) as bar:
-            records = runner.run(start_ns, stop_ns, lambda record: (bar.update(1), None)[1])
+    show = show_guesses if configured is None else lambda topics: None
+    with open_run(options.bag, options.map, configured, show) as offline:
+        settings, topics = offline.settings, offline.topics
+        start_ns, stop_ns = offline.span(options.start, options.duration)
+        runner = offline.runner(offline.localizer().locate, options.stride)
+        records = run_with_bar(runner, start_ns, stop_ns)
         # Truth in a bag is relative to its own origin: without one in configuration or map nobody knows which.
-        truth = read_truth(bag, topics.truth) if topics.truth and where != "first fix" else None
-        unreadable = bag.unreadable
-        if store is not None:
-            store.close()
+        known_origin = offline.origin_from != "first fix"
+        truth = read_truth(offline.bag, topics.truth) if topics.truth and known_origin else None
+        unreadable, problems = offline.bag.unreadable, list(offline.source.problems)
 
     from cross_view_loc.evaluation.runs import run_row
 
     row = run_row(records, truth, settings, bag=str(options.bag))
     folder = result_folder(options.out)
-    write_results(folder, records, projection)
+    write_results(folder, records, offline.projection)
     (folder / "localizer.yaml").write_text(
         parameter_file_text(settings, f"What `cross_view_loc run {options.bag}` used."), encoding="utf-8"
     )
     summary = {
         "results": [row],
         "out": str(folder),
-        "map_origin": {**dataclasses.asdict(origin), "from": where},
+        "map_origin": {**dataclasses.asdict(offline.projection.origin), "from": offline.origin_from},
         "topics": dataclasses.asdict(topics),
         "images": dict(Counter(record.status for record in records)),
         "reasons": dict(reasons(records).most_common()),
         "unusable_messages": dict(runner.unusable.most_common()),
         "unreadable_messages": unreadable,
-        "map_problems": list(source.problems),
+        "map_problems": problems,
     }
     write_json(folder / "metrics.json", summary)
     if options.json:
@@ -127,34 +97,14 @@ def execute(options: argparse.Namespace) -> int:
     return 0
 
 
-FAR_DEG = 0.1
-"""About ten kilometres."""
+def run_with_bar(runner: BagRunner, start_ns: int, stop_ns: int) -> list[FrameRecord]:
+    """`BagRunner.run` with a bar on standard error; silent where that is no terminal."""
+    with tqdm(total=runner.image_count(start_ns, stop_ns), unit="image", file=sys.stderr, disable=None) as bar:
+        return runner.run(start_ns, stop_ns, lambda record: (bar.update(1), None)[1])
 
 
-def map_origin(settings: Settings, source: AerialSource, bag: Bag, topics: BagTopics) -> tuple[MapOrigin, str]:
-    """The map's origin and where it comes from: configuration before the map's metadata before the first fix."""
-    if settings.map_origin:
-        return MapOrigin(*settings.map_origin), "configuration"
-    if source.map_origin is not None:
-        return source.map_origin, "map"
-    return first_fix_origin(bag, topics.fix), "first fix"
-
-
-def refuse_map_of_elsewhere(source: AerialSource, map_path: str | Path, fix: MapOrigin) -> None:
-    """NoImageryError when the drive starts so far from the map that no image of it can be meant."""
-    south, west, north, east = source.bounds
-    far_east = min(abs(math.remainder(fix.longitude_deg - edge, 360.0)) for edge in (west, east))
-    inside = west <= fix.longitude_deg <= east
-    if south - FAR_DEG <= fix.latitude_deg <= north + FAR_DEG and (inside or far_east <= FAR_DEG):
-        return
-    raise NoImageryError(
-        f"{map_path} has no imagery where the drive starts (latitude {fix.latitude_deg:.5f}, longitude "
-        f"{fix.longitude_deg:.5f}): it covers latitude {south:.5f} to {north:.5f}, longitude {west:.5f} to {east:.5f}; "
-        "give the map of where the drive was"
-    )
-
-
-def _check(options: argparse.Namespace) -> None:
+def check_span(options: argparse.Namespace) -> None:
+    """InputError for a stretch of the bag that cannot be meant."""
     if options.start < 0.0:
         raise InputError(f"--start is {options.start:g}; give seconds from the bag's beginning, 0 or more")
     if options.duration is not None and not options.duration > 0.0:
@@ -163,7 +113,8 @@ def _check(options: argparse.Namespace) -> None:
         raise InputError(f"--stride is {options.stride}; give 1 for every image, 2 for every second one, …")
 
 
-def _show_guesses(topics: BagTopics) -> None:
+def show_guesses(topics: BagTopics) -> None:
+    """Which topics were taken, for people, on standard error."""
     print("topics, guessed by their types (name others in a --config file):", file=sys.stderr)
     for part, name in dataclasses.asdict(topics).items():
         shown = ", ".join(name) if isinstance(name, tuple) else name

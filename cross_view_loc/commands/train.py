@@ -195,9 +195,9 @@ def _manifest(options: argparse.Namespace) -> int:
 def _bag_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
     from cross_view_loc.aerial.sources import open_source
     from cross_view_loc.bags.manifest import manifest_rows
+    from cross_view_loc.bags.offline import map_origin, refuse_map_of_elsewhere
     from cross_view_loc.bags.reader import FIX_TYPE, Bag
     from cross_view_loc.bags.runner import choose_topics, first_fix_origin, with_topics
-    from cross_view_loc.commands.run import map_origin, refuse_map_of_elsewhere
     from cross_view_loc.settings import Settings
 
     configured = Settings.from_yaml(options.config) if options.config else None
