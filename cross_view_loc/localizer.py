@@ -80,6 +80,10 @@ class Localizer:
         self.stage_seconds: dict[str, float] = {}
         """Durations of the last call's stages."""
 
+    def use_map(self, aerial_map: PatchSource) -> None:
+        """Look at another map, or at the same one counted from another origin, from the next call on."""
+        self.aerial = AerialFeatureCache(aerial_map, self.matcher, self.device)
+
     @property
     def gate(self) -> Gate:
         """The operating point of the settings as they are now: a node may change them while it runs."""

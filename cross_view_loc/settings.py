@@ -260,6 +260,9 @@ class Settings:
         live=True,
     )
 
+    autostart: bool = _setting(
+        True, _OUTPUT, "Configure and activate at start; false leaves that to a lifecycle manager."
+    )
     publish_debug: bool = _setting(
         True, _OUTPUT, "Offer ~/debug/compressed; drawn only while somebody subscribes.", live=True
     )

@@ -285,8 +285,8 @@ def test_first_fix_becomes_the_origin_and_missing_transform_is_named(tmp_path: P
         ([], "map_path is empty"),
         (["-p", "map_path:=/nowhere.mbtiles"], "/nowhere.mbtiles"),
         (["--params-file", "/nowhere.yaml"], "check the path and the text of --params-file"),
-        (["-p", "search_radius_m:=20"], "must be of type double; write numbers with a decimal point"),
-        (["-p", "search_radius_m:=-1.0"], r"search_radius_m must lie in [1, 100]"),
+        (["-p", "search_radius_m:=wide"], "parameter search_radius_m is 'wide'; it must be of type double"),
+        (["-p", "search_radius_m:=-1"], "parameter search_radius_m is -1.0; it must lie in [1, 100]"),
         (["-p", "tf_mode:=both"], "choose one of none, map_to_odom"),
     ],
 )

@@ -44,34 +44,37 @@ class Inside:
         overrides = [Parameter(name, value=list(v) if isinstance(v, tuple) else v) for name, v in values if v != ()]
         self.localizer = localizer or ConstantOffset()
         self.node = LocalizerNode(lambda *_: self.localizer, context=self.context, parameter_overrides=overrides)
+        assert self.node.bring_up(), self.node.refusal
+        assert self.node.pipeline is not None
+        self.pipeline = self.node.pipeline
         self.vehicle_node = rclpy.create_node("vehicle", context=self.context)
         self.vehicle = Vehicle(self.vehicle_node, compressed=False)
         self.complaints: list[str] = []
-        self.node._complain = lambda kind, text, number: self.complaints.append(text)  # type: ignore[method-assign]
+        self.pipeline.complain = lambda kind, text, number: self.complaints.append(text)
 
     def hear_static(self) -> None:
         mounts = [("camera_optical", Vehicle.T_base_camera), ("imu_link", Vehicle.T_base_imu)]
         mounts.append(("antenna", np.eye(4)))
         transforms = [Vehicle._stamped("base_link", child, T, 0) for child, T in mounts]
-        self.node._on_input("tf_static", TFMessage(transforms=transforms))
+        self.pipeline.on_input("tf_static", TFMessage(transforms=transforms))
 
     def hear_all(self, stamp: int, fix_ahead_ns: int = 0) -> None:
         """Everything but the image."""
         vehicle = self.vehicle
-        self.node._on_input("camera_info", vehicle.info_message(stamp))
-        self.node._on_input("fix", vehicle.fix_message(stamp + fix_ahead_ns))
+        self.pipeline.on_input("camera_info", vehicle.info_message(stamp))
+        self.pipeline.on_input("fix", vehicle.fix_message(stamp + fix_ahead_ns))
         self.hear_tf("odom", "base_link", stamp, vehicle.T_odom_base(stamp))
 
     def hear_tf(self, parent: str, child: str, stamp: int, T: np.ndarray | None = None) -> None:
         stamped = Vehicle._stamped(parent, child, np.eye(4) if T is None else T, stamp)
-        self.node._on_input("tf", TFMessage(transforms=[stamped]))
+        self.pipeline.on_input("tf", TFMessage(transforms=[stamped]))
 
     def image(self, stamp: int) -> None:
-        self.node._on_image(self.vehicle.image_message(stamp))
-        assert self.node._worker is not None and self.node._worker.drain(10.0)
+        self.pipeline.on_image(self.vehicle.image_message(stamp))
+        assert self.pipeline.worker is not None and self.pipeline.worker.drain(10.0)
 
     def verdict(self, name: str):
-        verdicts = self.node.health.verdicts(1e-6, map_problems=self.node._map_file.problems())
+        verdicts = self.node.health.verdicts(1e-6, map_problems=self.node.map_file.problems())
         return next(each for each in verdicts if each.name == name)
 
     def close(self) -> None:
@@ -88,8 +91,7 @@ def make() -> Iterator:
         def make_one(localizer: start.Locates | None = None, **changes) -> Inside:
             values = dict(imu_topic="", odometry_topic="", prior_wait_s=0.0) | changes
             made.append(Inside(domain, vehicle_settings(**values), localizer))
-            if made[-1].node._worker is not None:  # not while it waits for its origin
-                made[-1].hear_static()
+            made[-1].hear_static()
             return made[-1]
 
         yield make_one
@@ -124,8 +126,8 @@ def test_second_publisher_of_our_transform_holds_ours_back(make) -> None:
     inside = make()
     sent: list[TFMessage] = []
     now = [0.0]
-    inside.node._tf._publisher = SimpleNamespace(publish=sent.append)
-    inside.node._tf._clock = lambda: now[0]
+    inside.pipeline.outputs.tf._publisher = SimpleNamespace(publish=sent.append)
+    inside.pipeline.outputs.tf._clock = lambda: now[0]
 
     def drive(step: int) -> None:
         stamp = START + step * SECOND // 10
@@ -134,7 +136,7 @@ def test_second_publisher_of_our_transform_holds_ours_back(make) -> None:
 
     drive(0)
     assert len(sent) == 1
-    inside.node._on_input("tf", sent[0])  # our own comes back on our own subscription
+    inside.pipeline.on_input("tf", sent[0])  # our own comes back on our own subscription
     drive(1)
     assert len(sent) == 2 and inside.verdict("estimates").level == OK
     inside.hear_tf("/map", "odom", START + SECOND // 7)
@@ -152,9 +154,9 @@ def test_second_publisher_of_our_transform_holds_ours_back(make) -> None:
 
 def test_static_second_publisher_holds_for_ever(make) -> None:
     inside = make()
-    inside.node._tf._clock = lambda: 1e9
+    inside.pipeline.outputs.tf._clock = lambda: 1e9
     stamped = Vehicle._stamped("map", "odom", np.eye(4), 0)
-    inside.node._on_input("tf_static", TFMessage(transforms=[stamped]))
+    inside.pipeline.on_input("tf_static", TFMessage(transforms=[stamped]))
     inside.hear_all(START)
     inside.image(START)
     assert "already published by" in inside.verdict("estimates").sentence
@@ -187,8 +189,9 @@ def test_first_fix_of_infinite_altitude_is_an_origin_too(tmp_path: Path) -> None
         try:
             fix = inside.vehicle.fix_message(START)
             fix.altitude = math.inf
-            inside.node._begin_at_fix(fix)
-            assert inside.node._worker is not None
+            assert inside.pipeline.waits_for.startswith("waiting for the first fix on /fix")
+            inside.pipeline.on_input("fix", fix)
+            assert not inside.pipeline.waits_for
         finally:
             inside.close()
 
@@ -198,15 +201,15 @@ def test_unreadable_tiles_are_a_warning(make, tmp_path: Path) -> None:
     inside = make(map_path=str(tmp_path / "map.mbtiles"))
     assert inside.verdict("map").level == OK
     projection = MapProjection(MapOrigin(*ORIGIN))
-    source = inside.node._map_file.open()
+    source = inside.node.map_file.open()
     with pytest.raises(NoImageryError):
         start.AerialMap(source, projection).patch(0.0, 0.0, 16, 0.5)
     verdict = inside.verdict("map")
     assert verdict.level == WARN and verdict.values["problems"] == "1"
     assert verdict.sentence.startswith("map: 1 problem, latest: ") and "map.mbtiles" in verdict.sentence
     sent: list = []
-    inside.node._diagnostics = SimpleNamespace(publish=sent.append)
-    inside.node._publish_diagnostics()
+    inside.node._diagnostics._publisher = SimpleNamespace(publish=sent.append)
+    inside.node._diagnostics.publish()
     assert {status.name: status.message for status in sent[0].status}["localizer: map"] == verdict.sentence
 
 
@@ -218,12 +221,11 @@ def test_online_source_is_fetched_ahead_and_its_failures_are_named(
     with FaultServer(Answer(403)) as server:
         yaml.write_text(f"{{kind: xyz, name: Ortho, url: '{server.url}/{{z}}/{{x}}/{{y}}', rate_per_s: 100}}")
         inside = make(map_path=str(yaml), map_cache=str(cache), map_origin=[])
-        inside.node._begin_at_fix(inside.vehicle.fix_message(START))
-        inside.hear_static()
+        inside.pipeline.on_input("fix", inside.vehicle.fix_message(START))
         assert inside.verdict("map").level == OK and not server.requests, "nothing is fetched before there is a place"
         inside.hear_all(START)
         inside.image(START)
-        source = inside.node._map_file.open()
+        source = inside.node.map_file.open()
         assert source.store.drain(30.0) and server.requests and cache.exists()
         verdict = inside.verdict("map")
         assert (
@@ -231,7 +233,7 @@ def test_online_source_is_fetched_ahead_and_its_failures_are_named(
         )
         assert inside.verdict("estimates").values["accepted share of last 50"] == "1.00"
         asked = len(server.requests)
-        inside.node._map_file.close()
+        inside.node.map_file.close()
         assert source.store.read(TileKey.at(*ORIGIN[:2], 18)) is None and len(server.requests) == asked
 
 
@@ -240,13 +242,12 @@ def test_offline_node_opens_no_connection(make, tmp_path: Path) -> None:
     with FaultServer() as server:
         yaml.write_text(f"{{kind: xyz, name: Ortho, url: '{server.url}/{{z}}/{{x}}/{{y}}'}}")
         inside = make(map_path=str(yaml), map_cache=str(tmp_path / "c.mbtiles"), map_offline=True, map_origin=[])
-        inside.node._begin_at_fix(inside.vehicle.fix_message(START))
-        inside.hear_static()
+        inside.pipeline.on_input("fix", inside.vehicle.fix_message(START))
         inside.hear_all(START)
         inside.image(START)
         projection = MapProjection(MapOrigin(*ORIGIN))
         with pytest.raises(NoImageryError):
-            start.AerialMap(inside.node._map_file.open(), projection).patch(0.0, 0.0, 16, 0.5)
+            start.AerialMap(inside.node.map_file.open(), projection).patch(0.0, 0.0, 16, 0.5)
         assert "the network is off; fetch the area with cross_view_loc prefetch" in inside.verdict("map").sentence
         assert not server.requests
 
@@ -259,7 +260,7 @@ def test_empty_map_path_is_named_also_beside_an_origin() -> None:
         with pytest.raises(InputError, match="parameter map_path is empty"):
             map_file = start.MapFile(settings.map_path)
             start.configured_origin(settings, map_file)
-            start.build_localizer(settings, MapProjection(MapOrigin(*ORIGIN)), map_file)
+            start.build_localizer(settings, map_file)
 
 
 def test_map_is_opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,7 +297,7 @@ def test_missing_package_is_named_with_its_remedy(package: str, monkeypatch: pyt
     monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
     map_file = SimpleNamespace(open=lambda: None)
     with pytest.raises(ModelError, match=f"{package} is missing; run `pip install torch safetensors`"):
-        start.build_localizer(Settings(), MapProjection(MapOrigin(*ORIGIN)), map_file)
+        start.build_localizer(Settings(), map_file)
 
 
 def test_interrupt_while_modules_are_imported_is_a_clean_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,13 +48,16 @@ def topics_of(settings: Settings) -> dict[str, Role]:
 class FrameAssembler:
     """Keeps the latest of every input but images; `assemble` joins an image with them. Safe for two threads."""
 
-    def __init__(self, settings: Settings, projection: MapProjection) -> None:
+    def __init__(self, settings: Settings, projection: MapProjection | None = None) -> None:
+        """Without a projection, which then has to be given by `use_projection`, fixes and priors are refused."""
         self.time_jumps = 0
         """How often time was set back; each time everything but calibration and static transforms is forgotten."""
         self.warnings: dict[str, str] = {}
         """What is assumed because an input lacks, by input; one sentence each."""
         self._lock = threading.RLock()
         self._settings = settings
+        self.projection = projection
+        """The map's; None until it is known."""
         self._priors = PriorTracker(projection, settings)
         self._camera: Camera | None = None
         self._camera_refusal = ""
@@ -70,6 +73,18 @@ class FrameAssembler:
     def settings(self, settings: Settings) -> None:
         with self._lock:
             self._settings = self._priors.settings = settings
+
+    def use_projection(self, projection: MapProjection) -> None:
+        """Count positions from another origin; everything but calibration and static transforms is forgotten."""
+        with self._lock:
+            self.projection = projection
+            self._priors = PriorTracker(projection, self._settings)
+            self._forget()
+
+    def reset(self) -> None:
+        """Forget everything but calibration and static transforms."""
+        with self._lock:
+            self._forget()
 
     @property
     def newest_stamp_ns(self) -> int:

@@ -56,7 +56,8 @@ class _AntennaPosition:
 class PriorTracker:
     """Collects fixes, headings and odometry, and answers with the prior at an image's stamp."""
 
-    def __init__(self, projection: MapProjection, settings: Settings) -> None:
+    def __init__(self, projection: MapProjection | None, settings: Settings) -> None:
+        """Without a projection, as long as the map's origin is unknown, there are no positions."""
         self.settings = settings
         self._projection = projection
         self.reset()
@@ -69,6 +70,8 @@ class PriorTracker:
 
     def add_fix(self, fix: Fix, antenna_in_base_m: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> None:
         """A fix of the antenna, which sits at `antenna_in_base_m` on the vehicle."""
+        if self._projection is None:
+            raise MissingInputError("the map has no origin yet; set map_origin")
         height_m = fix.height_m if math.isfinite(fix.height_m) else self._projection.origin.height_m
         east, north, _ = self._projection.to_map(fix.latitude_deg, fix.longitude_deg, height_m)
         position = _AntennaPosition(fix, np.array([float(east), float(north)]), np.asarray(antenna_in_base_m, float))

@@ -20,7 +20,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -69,6 +69,11 @@ class Health:
         self._accepted: deque[bool] = deque(maxlen=50)
         self._compute_s: deque[float] = deque(maxlen=200)
         self._latency_s: deque[float] = deque(maxlen=200)
+
+    def begin(self) -> None:
+        """The node begins to listen: what is silent is so from now on."""
+        with self._lock:
+            self._started = self._localized_at = self._clock()
 
     def arrived(self, role: str) -> None:
         """A message of this role came in."""
@@ -120,13 +125,19 @@ class Health:
             return dict(self._counts)
 
     def verdicts(
-        self, timeout_s: float, assumptions: Sequence[str] = (), map_problems: tuple[int, str] = (0, "")
+        self,
+        timeout_s: float,
+        assumptions: Sequence[str] = (),
+        map_problems: tuple[int, str] = (0, ""),
+        more_values: Mapping[str, str] | None = None,
     ) -> list[Verdict]:
         """The present state of inputs, estimates and map; `map_problems` is their number and the latest one."""
         with self._lock:
             now = self._clock()
             inputs = self._inputs_verdict(now, timeout_s, assumptions)
-            return [inputs, self._estimates_verdict(now, timeout_s), _map_verdict(*map_problems)]
+            estimates = self._estimates_verdict(now, timeout_s)
+            estimates.values.update(more_values or {})
+            return [inputs, estimates, _map_verdict(*map_problems)]
 
     def _inputs_verdict(self, now: float, timeout_s: float, assumptions: Sequence[str]) -> Verdict:
         errors: list[str] = []

@@ -43,6 +43,9 @@ def _run(arguments: Sequence[str] | None, node_arguments: dict[str, Any]) -> int
     node = None
     try:
         node = LocalizerNode(**node_arguments)
+        if node.autostart and not node.bring_up():
+            print(f"localizer: {node.refusal}", file=sys.stderr)
+            return 1
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         executor.spin()

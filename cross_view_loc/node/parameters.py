@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import rclpy.parameter
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
-from rclpy.exceptions import (
-    InvalidParameterTypeException,
-    InvalidParameterValueException,
-    ParameterUninitializedException,
-)
+from rclpy.exceptions import ParameterUninitializedException
 from rclpy.node import Node
 
 from cross_view_loc.errors import InputError
-from cross_view_loc.parameter import Parameter
+from cross_view_loc.parameter import Parameter, Value
 from cross_view_loc.settings import PARAMETERS, Settings, belongs_to_ros, hint_for
 
 
@@ -37,29 +34,47 @@ def descriptor_of(parameter: Parameter) -> ParameterDescriptor:
     return descriptor
 
 
-def declare(node: Node) -> Settings:
-    """Declare every parameter and read the settings; InputError for a value of the wrong type or out of range."""
-    values = {}
-    for parameter in PARAMETERS:
-        # rclpy takes an empty list for bytes, so an array is declared by its type and stays unset when empty.
-        is_array = parameter.kind == "double_array"
-        default: Any = rclpy.parameter.Parameter.Type.DOUBLE_ARRAY if is_array else parameter.default
+class Declared:
+    """The table, declared on a node; what was given that cannot be is said by `settings`, not while declaring.
+
+    So a managed node with a bad parameter exists, and tells its manager when it is told to configure.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._refusals: list[str] = []
+        given: Mapping[str, Any] = getattr(node, "_parameter_overrides", {})
+        for parameter in PARAMETERS:
+            value = self._checked(parameter, given[parameter.name].value if parameter.name in given else None)
+            # rclpy takes an empty list for bytes, so an array is declared by its type and stays unset when empty.
+            default: Any = value if value != () else rclpy.parameter.Parameter.Type.DOUBLE_ARRAY
+            with contextlib.suppress(ParameterUninitializedException):
+                node.declare_parameter(parameter.name, default, descriptor_of(parameter), ignore_override=True)
+        for sentence in unknown_parameters(given):
+            # A warning, not a refusal: a file under /**: may hold other nodes' parameters too.
+            node.get_logger().warning(sentence)
+
+    def value(self, name: str) -> Any:
+        """The present value of one parameter."""
+        return self._node.get_parameter_or(name).value
+
+    def settings(self) -> Settings:
+        """The settings as the parameters are now; InputError for one of the wrong type, out of range or at odds."""
+        if self._refusals:
+            raise InputError(self._refusals[0])
+        values = {parameter.name: self.value(parameter.name) for parameter in PARAMETERS}
+        known = {name: value for name, value in values.items() if value is not None}
+        return Settings.from_mapping(known, f"node {self._node.get_name()}")
+
+    def _checked(self, parameter: Parameter, given: Any) -> Value:
+        """The given value in the parameter's type (an integer will do for a double), or its default."""
+        if given is None or (parameter.kind == "double_array" and len(given) == 0):
+            return parameter.default
         try:
-            value = node.declare_parameter(parameter.name, default, descriptor_of(parameter)).value
-        except ParameterUninitializedException:
-            value = None
-        except InvalidParameterTypeException as error:
-            hint = "write numbers with a decimal point" if parameter.kind.startswith("double") else "correct the file"
-            raise InputError(
-                f"parameter {parameter.name} must be of type {parameter.kind}; {hint} ({error})"
-            ) from error
-        except InvalidParameterValueException as error:
-            raise InputError(f"parameter {parameter.name} must lie in {parameter.range_text()} ({error})") from error
-        values[parameter.name] = parameter.default if value is None else value
-    for sentence in unknown_parameters(getattr(node, "_parameter_overrides", {})):
-        # A warning, not a refusal: a file under /**: may hold other nodes' parameters too.
-        node.get_logger().warning(sentence)
-    return Settings.from_mapping(values, f"node {node.get_name()}")
+            return parameter.checked(given)
+        except InputError as error:
+            self._refusals.append(str(error))
+            return parameter.default
 
 
 def unknown_parameters(given: Iterable[str]) -> list[str]:
@@ -73,9 +88,22 @@ def unknown_parameters(given: Iterable[str]) -> list[str]:
 
 
 def follow_changes(node: Node, settings: Callable[[], Settings], apply: Callable[[Settings], None]) -> None:
-    """Call `apply` with the new settings after every accepted change; bad ones are refused with the reason."""
+    """Call `apply` with the new settings after every accepted change; bad ones are refused with the reason.
+
+    An integer is taken for a double, as when the node starts: `ros2 param set` makes an integer of "15".
+    """
 
     names = {parameter.name for parameter in PARAMETERS}
+    doubles = {parameter.name for parameter in PARAMETERS if parameter.kind == "double"}
+
+    def widen(parameters: list[rclpy.parameter.Parameter]) -> list[rclpy.parameter.Parameter]:
+        integer = rclpy.parameter.Parameter.Type.INTEGER
+        return [
+            rclpy.parameter.Parameter(each.name, value=float(each.value))
+            if each.name in doubles and each.type_ == integer
+            else each
+            for each in parameters
+        ]
 
     def changed(parameters: Sequence[rclpy.parameter.Parameter]) -> Settings:
         values = {each.name: each.value for each in parameters if each.name in names}
@@ -93,5 +121,6 @@ def follow_changes(node: Node, settings: Callable[[], Settings], apply: Callable
         if any(each.name in names for each in parameters):
             apply(changed(parameters))
 
+    node.add_pre_set_parameters_callback(widen)
     node.add_on_set_parameters_callback(check)
     node.add_post_set_parameters_callback(take_over)

@@ -1,7 +1,9 @@
-"""What happens before the node subscribes: the map is opened, its origin decided, the networks loaded and warmed."""
+"""What happens in configure: the map is opened, its origin decided, the networks are loaded and warmed up."""
 
 from __future__ import annotations
 
+import gc
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -10,11 +12,13 @@ import numpy as np
 
 from cross_view_loc.aerial.ahead import TilesAhead, online_store
 from cross_view_loc.aerial.map import AerialMap
+from cross_view_loc.aerial.patch import Patch
 from cross_view_loc.aerial.sources import AerialSource, open_source
 from cross_view_loc.errors import CrossViewError, InputError, ModelError
 from cross_view_loc.geometry.cameras import PinholeCamera
 from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection
 from cross_view_loc.geometry.transforms import R_BODY_OPTICAL, transform
+from cross_view_loc.inputs.assembler import topics_of
 from cross_view_loc.settings import Settings
 from cross_view_loc.types import Estimate, Frame, Prior
 
@@ -56,7 +60,7 @@ class MapFile:
         return TilesAhead(store, projection, settings.search_radius_m + LOOK_M, PATCH_METERS_PER_PIXEL)
 
     def close(self) -> None:
-        """End what the map does in the background."""
+        """End what the map does in the background; what it said about problems stays."""
         store = online_store(self._source) if self._source is not None else None
         if store is not None:
             store.close()
@@ -69,12 +73,36 @@ class MapFile:
         return max(len(sentences), int(getattr(self._source, "problem_count", 0))), sentences[-1]
 
 
-MakeLocalizer = Callable[[Settings, MapProjection, MapFile], Locates]
+MakeLocalizer = Callable[[Settings, MapFile], Locates]
 
 
-def build_localizer(settings: Settings, projection: MapProjection, map_file: MapFile) -> Locates:
-    """The real localizer on the map; MapError, ModelError or InputError in one sentence when it cannot be made."""
-    source = map_file.open()
+class GreyMap:
+    """Stands in until the map's origin is known, so that the networks can be warmed up before."""
+
+    def patch(
+        self,
+        center_east_m: float,
+        center_north_m: float,
+        size_px: int,
+        meters_per_pixel: float,
+        rotation_rad: float = np.pi / 2,
+    ) -> Patch:
+        """Grey everywhere."""
+        grey = np.full((size_px, size_px, 3), 128, np.uint8)
+        known = np.ones((size_px, size_px), bool)
+        return Patch(grey, known, center_east_m, center_north_m, meters_per_pixel, rotation_rad)
+
+
+def look_at(localizer: Locates, map_file: MapFile, projection: MapProjection) -> None:
+    """Have the localizer cut its patches from the map, in metres of the projection."""
+    use_map = getattr(localizer, "use_map", None)  # a stand-in in tests may look at no map at all
+    if use_map is not None:
+        use_map(AerialMap(map_file.open(), projection))
+
+
+def build_localizer(settings: Settings, map_file: MapFile) -> Locates:
+    """The real localizer, before a grey map; MapError, ModelError or InputError when it or the map is unusable."""
+    map_file.open()
     try:
         from cross_view_loc.localizer import Localizer
     except ImportError as error:
@@ -83,7 +111,7 @@ def build_localizer(settings: Settings, projection: MapProjection, map_file: Map
             raise
         raise ModelError(f"Python package {package} is missing; run `pip install torch safetensors`") from error
     try:
-        return Localizer(AerialMap(source, projection), settings.localizer_settings())
+        return Localizer(GreyMap(), settings.localizer_settings())
     except RuntimeError as error:
         raise _device_error(settings.device, error) from error
 
@@ -93,6 +121,20 @@ def configured_origin(settings: Settings, map_file: MapFile) -> MapOrigin | None
     if settings.map_origin:
         return MapOrigin(*settings.map_origin)
     return map_file.open().map_origin
+
+
+def watched_topics(settings: Settings) -> dict[str, str]:
+    """The topic of every role whose messages are counted."""
+    inputs = {str(role): topic for topic, role in topics_of(settings).items() if not role.startswith("tf")}
+    return {"image": settings.image_topic} | inputs
+
+
+def release_memory() -> None:
+    """Give back what the networks held, on the GPU too; they must not be referred to any more."""
+    gc.collect()
+    torch = sys.modules.get("torch")  # not imported for this
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def warm_up(localizer: Locates, device: str) -> float:

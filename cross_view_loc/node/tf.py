@@ -51,6 +51,10 @@ class TransformOutput:
         self._foreign_at = -math.inf
         self._publisher = node.create_publisher(TFMessage, "/tf", QoSProfile(depth=TF_DEPTH))
 
+    def close(self) -> None:
+        """Take the publisher down."""
+        self._node.destroy_publisher(self._publisher)
+
     def heard(self, message: TFMessage, is_static: bool) -> None:
         """Look for our own transform, published by somebody else, in what arrived on /tf or /tf_static."""
         if self._mode == "none":

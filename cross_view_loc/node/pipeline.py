@@ -1,0 +1,195 @@
+"""From messages to estimates: short callbacks on the executor's thread, all work on images on one thread beside it."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from typing import Any
+
+from rclpy.lifecycle import LifecycleNode
+from rclpy.subscription import Subscription
+
+from cross_view_loc.errors import CrossViewError, InputError, MissingInputError, NoImageryError
+from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection
+from cross_view_loc.inputs.assembler import FrameAssembler, Role
+from cross_view_loc.inputs.fixes import read_fix
+from cross_view_loc.inputs.stamps import NS_PER_S, stamp_ns, to_ns
+from cross_view_loc.node import start
+from cross_view_loc.node.complaints import Complaints
+from cross_view_loc.node.health import Health
+from cross_view_loc.node.outputs import Outputs
+from cross_view_loc.node.subscriptions import subscribe
+from cross_view_loc.node.worker import NewestFirstWorker
+from cross_view_loc.settings import Settings
+
+LONGEST_LATENCY_S = 60.0
+"""More means that the stamps are of another clock (a bag played without sim time)."""
+
+
+class Pipeline:
+    """Made when the node is configured; `start` and `stop` as it is activated and deactivated."""
+
+    def __init__(
+        self, node: LifecycleNode, settings: Settings, health: Health, map_file: start.MapFile, localizer: start.Locates
+    ) -> None:
+        self.settings, self.health = settings, health
+        self._node, self._map_file, self._localizer = node, map_file, localizer
+        self._log = node.get_logger()
+        self.complain = Complaints(lambda text: self._log.warning(text))
+        self.assembler = FrameAssembler(settings)
+        self.outputs = Outputs(node, self.assembler, settings)
+        self.worker: NewestFirstWorker[Any] | None = None
+        self._subscriptions: list[Subscription] = []
+        self._seen_time_jumps = 0
+        self._last_stamp_ns = -1
+        self._locating = threading.Lock()
+        self._tiles_ahead: Any = None
+
+    def set_origin(self, origin: MapOrigin) -> None:
+        """Count the map's metres from there: all that was measured in the old ones is forgotten."""
+        projection = MapProjection(origin, self.settings.map_projection)
+        with self._locating:
+            start.look_at(self._localizer, self._map_file, projection)
+            self.assembler.use_projection(projection)
+            self._tiles_ahead = self._map_file.tiles_ahead(projection, self.settings)
+            self._last_stamp_ns = -1
+        self._log.info(f"map: {projection}")
+
+    def start(self) -> None:
+        """Subscribe, and work on what comes."""
+        self.assembler.reset()
+        self._last_stamp_ns = -1
+        self._seen_time_jumps = self.assembler.time_jumps
+        self.worker = NewestFirstWorker(
+            self._process, ready=self.assembler.ready, wait_s=lambda: self.settings.prior_wait_s
+        )
+        self._subscriptions = subscribe(self._node, self.settings, self.on_input, self.on_image)
+
+    def stop(self) -> None:
+        """Finish the present image, end the thread and hear nothing more."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions = []
+        if self.worker is not None:
+            self.worker.close()
+        self.worker = None
+
+    def close(self) -> None:
+        """Give back what `start` cannot do without."""
+        self.stop()
+        self.outputs.close()
+
+    def apply(self, settings: Settings) -> None:
+        """Work with changed settings from the next image on."""
+        self.settings = self.assembler.settings = settings
+        if hasattr(self._localizer, "settings"):
+            self._localizer.settings = settings.localizer_settings()
+
+    @property
+    def waits_for(self) -> str:
+        """What must come before anything can be estimated; empty when nothing must."""
+        if self.assembler.projection is None:
+            return f"waiting for the first fix on {self.settings.fix_topic}: it becomes map_origin"
+        return ""
+
+    # --- executor's callbacks: short ---
+
+    def on_input(self, role: Role, message: Any) -> None:
+        """Any message but an image."""
+        watched = not role.startswith("tf")
+        if watched:
+            self.health.arrived(role)
+        else:
+            self.outputs.tf.heard(message, is_static=role == "tf_static")
+        try:
+            if role == "fix" and self.assembler.projection is None:
+                origin = read_fix(message).origin
+                self._log.info(f"map_origin is the first fix: {origin}")
+                self.set_origin(origin)
+            self.assembler.add(role, message)
+        except InputError as error:
+            number = self.health.unusable(role, str(error)) if watched else self.health.count("unusable transforms")
+            self.complain(role, str(error), number)
+        if self.worker is not None:
+            self.worker.wake()
+
+    def on_image(self, message: Any) -> None:
+        """One image: newer ones replace it until the worker takes it."""
+        self.health.arrived("image")
+        if self.worker is None:
+            return
+        if self.assembler.observe_stamp("image", stamp_ns(message)):
+            self.worker.clear()
+        self.worker.offer(message)
+
+    # --- the worker's thread ---
+
+    def _process(self, message: Any) -> None:
+        """One image to one estimate; whatever is wrong with it is counted and said, and the next one has its chance."""
+        try:
+            with self._locating:
+                self._localize(message)
+        except MissingInputError as error:
+            self.complain("missing", str(error), self.health.not_localized("images without needed input", str(error)))
+        except NoImageryError as error:
+            self.complain("map", str(error), self.health.not_localized("images without imagery", str(error)))
+        except InputError as error:
+            self.health.unusable("image", str(error))
+            self.complain("image", str(error), self.health.not_localized("unusable images", str(error)))
+        except CrossViewError as error:
+            self.complain("map", str(error), self.health.not_localized("map or model errors", str(error)))
+        except Exception as error:  # a defect here must not end the node: say everything and go on
+            if not self._node.context.ok():
+                return  # shut down during the inference: there is nobody left to publish to
+            text = f"internal error {type(error).__name__}: {error}"
+            number = self.health.not_localized("internal errors", text)
+            self.complain("internal", f"{text}; please report it\n{traceback.format_exc()}", number)
+
+    def _localize(self, message: Any) -> None:
+        started = time.perf_counter()
+        settings, stamp = self.settings, stamp_ns(message)
+        if self.assembler.time_jumps != self._seen_time_jumps:
+            self._seen_time_jumps = self.assembler.time_jumps
+            self._last_stamp_ns = -1
+            self._log.warning("stamps jumped back: inputs before the jump are forgotten")
+        refusal = self._wrong_stamp(stamp)
+        if refusal is not None:
+            kind, problem = refusal
+            self.complain(kind, problem, self.health.not_localized(kind, problem))
+            return
+        frame, prior = self.assembler.assemble(message)
+        if self._tiles_ahead is not None:  # before the estimate: without imagery there is none
+            self._tiles_ahead.moved(prior.stamp_ns, prior.east_m, prior.north_m)
+        estimate = self._localizer.locate([frame], prior)
+        self._last_stamp_ns = stamp
+        problem = ""
+        try:
+            self.outputs.publish(estimate, settings)
+        except InputError as error:
+            problem = str(error)
+            self.complain("tf", problem, self.health.count("transforms held back"))
+        self.health.tf_held_back(problem)
+        compute_s = time.perf_counter() - started
+        latency_s = (self._node.get_clock().now().nanoseconds - stamp) / NS_PER_S
+        is_measurable = 0.0 <= latency_s <= LONGEST_LATENCY_S
+        self.health.localized(estimate.accepted, estimate.reason, compute_s, latency_s if is_measurable else None)
+        self.outputs.publish_debug([frame], estimate, settings)
+
+    def _wrong_stamp(self, stamp: int) -> tuple[str, str] | None:
+        """Why an image of this stamp is dropped: a name to count it by and a sentence; None when it is not."""
+        settings = self.settings
+        if stamp <= self._last_stamp_ns:
+            late_s = (self._last_stamp_ns - stamp) / NS_PER_S
+            return "dropped: not newer than the last image", (
+                f"{settings.image_topic}: image has a stamp {late_s:.3f} s before the last one localized, not after "
+                "it, and poses leave in order; make its driver give every image its own, growing stamp"
+            )
+        newest_topic, newest_ns = self.assembler.newest_input
+        behind_s = (newest_ns - stamp) / NS_PER_S
+        if newest_ns - stamp > to_ns(settings.max_frame_age_s):
+            return "dropped: too old", (
+                f"{settings.image_topic}: image is {behind_s:.1f} s older than the newest stamp on {newest_topic}; "
+                "set both drivers to one clock (chrony, PTP), or raise max_frame_age_s if images come that late"
+            )
+        return None
