@@ -3,7 +3,8 @@
 Fine-grained cross-view localization as in Loc² (arXiv 2509.09792): local features of the ground image are matched with
 local features of the aerial image, only ground cells are lifted, with a depth prior, to the bird's-eye plane, and an
 alignment with scale turns the matches into a pose. By default the pose is the heaviest mode of the consensus of all
-cells; the published estimator (drawn matches, scale-aware Procrustes) is `estimator="matches"`.
+cells, refined on it; `estimator` selects Procrustes on matches guided by that mode ("guided") or the published way of
+drawn matches ("matches").
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from cross_view_loc.depth.learned import LearnedDepth
 from cross_view_loc.depth.source import DepthSource, FlatGround
 from cross_view_loc.errors import InputError
 from cross_view_loc.matching.aerial_cache import AerialFeatureCache, PatchSource
-from cross_view_loc.matching.alignment import Candidate, align, confidence
+from cross_view_loc.matching.alignment import ESTIMATORS, Candidate, align, confidence
 from cross_view_loc.matching.encoders import load_matcher
 from cross_view_loc.matching.explain import explain
 from cross_view_loc.matching.gate import FEWEST_CELLS, Gate, refused
@@ -69,6 +70,8 @@ class Localizer:
         Raises ModelError when weights are missing or damaged, InputError for unknown choices.
         """
         self.settings = settings or LocalizerSettings()
+        if self.settings.estimator not in ESTIMATORS:
+            raise InputError(f"there is no estimator '{self.settings.estimator}'; choose {', '.join(ESTIMATORS)}")
         self.device = pick_device(self.settings.device)
         torch.set_num_threads(self.settings.threads or max(1, (os.cpu_count() or 2) // 2))
         folder = Path(self.settings.weights_dir) if self.settings.weights_dir else SHIPPED
@@ -120,14 +123,15 @@ class Localizer:
     ) -> list[Candidate]:
         """The best pose of each patch; one patch unless the heading is quite uncertain."""
         generator = torch.Generator(self.device).manual_seed(self.settings.seed)
-        drawn_with = generator if self.settings.estimator == "matches" else None
         candidates = []
         sectors = heading_sectors(prior)
         for rotation_rad, yaws in sectors:
             aerial = aerial_features(self.aerial, frames, prior, rotation_rad)
             clock.lap("aerial")
             lattice = make_lattice(aerial, prior, yaws, self.depth.log_scale_std, is_disc=len(sectors) > 1)
-            candidates.append(align(ground, aerial, lattice, self.matcher, self.calibration, drawn_with))
+            candidates.append(
+                align(ground, aerial, lattice, self.matcher, self.calibration, generator, self.settings.estimator)
+            )
             clock.lap("align")
         return candidates
 

@@ -201,8 +201,8 @@ class Settings:
     estimator: str = _setting(
         "consensus",
         _METHOD,
-        "consensus over all cells, or the published matches followed by Procrustes.",
-        choices=("consensus", "matches"),
+        "consensus of all cells; guided = then Procrustes on the matches it guides; matches = the published one.",
+        choices=("consensus", "guided", "matches"),
     )
     device: str = _setting("auto", _METHOD, "Where the networks run: auto, cpu, cuda or cuda:N.")
     weights_dir: str = _setting("", _METHOD, "Folder of weights; empty = the weights that ship with the package.")

@@ -8,11 +8,13 @@ import torch.nn.functional as F
 
 from cross_view_loc.geometry.procrustes import rotate
 from cross_view_loc.geometry.robust import PoseLimits, RobustSettings, align_robustly
-from cross_view_loc.matching.consensus import GroundCells, Mode, body_to_patch, grid_position
+from cross_view_loc.matching.consensus import GroundCells, Layer, Mode, body_to_patch, grid_position
 from cross_view_loc.matching.guided import refine_by_matches
-from cross_view_loc.matching.matches import consensus_judge, draw_matches, match_scores
+from cross_view_loc.matching.encoders import CELL_M
+from cross_view_loc.matching.matches import consensus_judge, draw_distinct, draw_matches, match_scores
 
 CELLS, TRUTH = 40, torch.tensor([2.3, -3.1, 0.06, 0.0])
+PATCH_M = CELLS * CELL_M
 LIMITS = PoseLimits(torch.zeros(2), 6.0, 0.0, math.radians(10.0))
 
 
@@ -43,6 +45,24 @@ def test_no_pair_is_drawn_twice_and_a_seed_fixes_the_draw(scene):
     assert bool((first.weight == 1).all()) and not bool((draw(scene, weigh_again=True).weight == 1).all())
 
 
+def test_draws_are_in_proportion_to_what_is_left():
+    score = torch.tensor([0.0, 8.0, 4.0, 2.0, 1.0, 1.0])
+    generator = torch.Generator().manual_seed(5)
+    firsts, seconds_after_1 = torch.zeros(6), torch.zeros(6)
+    for _ in range(4000):
+        first, *later = draw_distinct(score, 2, generator).tolist()
+        firsts[first] += 1
+        if first == 1 and later:
+            seconds_after_1[later[0]] += 1
+    assert torch.allclose(firsts / firsts.sum(), score / 16, atol=0.03)
+    left = torch.tensor([0.0, 0.0, 4.0, 2.0, 1.0, 1.0]) / 8
+    assert torch.allclose(seconds_after_1 / seconds_after_1.sum(), left, atol=0.04)
+
+
+def test_nothing_is_drawn_from_nothing():
+    assert len(draw_distinct(torch.zeros(4), 3, torch.Generator().manual_seed(0))) == 0
+
+
 def test_limits_leave_only_reachable_pairs(scene):
     near = draw(scene, count=3000, limits=LIMITS)
     away = (near.points_patch - body_to_patch(near.points_body)).abs().amax(1)
@@ -61,7 +81,7 @@ def test_cells_without_imagery_are_never_matched(scene):
 
 def test_drawn_matches_align_to_the_truth(scene):
     drawn = draw(scene, count=2000, limits=LIMITS)
-    judge = consensus_judge(*scene, 10.0, 0.02)
+    judge = consensus_judge([Layer(*scene, 10.0)], PATCH_M, 0.02)
     source = body_to_patch(drawn.points_body)
     for chosen in (None, judge):
         generator = torch.Generator().manual_seed(0)
@@ -74,15 +94,15 @@ def test_drawn_matches_align_to_the_truth(scene):
 
 def test_guided_matches_pull_a_mode_to_the_truth(scene):
     start = Mode(TRUTH + torch.tensor([0.5, -0.4, 0.03, 0.01]), -math.inf, torch.eye(4))
-    found = refine_by_matches(*scene, start, 12.0, 10.0, 0.02)
+    found = refine_by_matches([Layer(*scene, 10.0)], start, PATCH_M, 12.0, 0.02)
     assert float((found.pose[:2] - TRUTH[:2]).norm()) < 0.25
     assert abs(float(found.pose[2]) - 0.06) < 0.02
     assert torch.isfinite(found.covariance).all()
-    held = refine_by_matches(*scene, start, 12.0, 10.0, 0.0001)
+    held = refine_by_matches([Layer(*scene, 10.0)], start, PATCH_M, 12.0, 0.0001)
     assert abs(float(held.pose[3])) <= 0.01 + 1e-6
 
 
 def test_a_mode_off_the_imagery_is_returned_as_it_is(scene):
     start = Mode(torch.tensor([500.0, 0.0, 0.0, 0.0]), 0.0, torch.eye(4))
-    found = refine_by_matches(*scene, start, 12.0, 10.0, 0.02)
+    found = refine_by_matches([Layer(*scene, 10.0)], start, PATCH_M, 12.0, 0.02)
     assert torch.equal(found.pose, start.pose)

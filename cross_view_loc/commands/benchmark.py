@@ -8,6 +8,7 @@ import os
 import platform
 
 from cross_view_loc.errors import InputError
+from cross_view_loc.settings import parameter_named
 
 EXAMPLES = """examples:
   cross_view_loc benchmark
@@ -23,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--drive-km", type=float, default=100.0, metavar="KM", help="map: simulated (%(default)s)")
     parser.add_argument("--frames", type=int, default=20)
     parser.add_argument("--depth", choices=("learned", "flat"), default="learned")
-    parser.add_argument("--estimator", choices=("consensus", "matches"), default="consensus")
+    parser.add_argument("--estimator", choices=parameter_named("estimator").choices, default="consensus")
     parser.add_argument("--cameras", choices=("front", "surround", "panorama"), default="front")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = all cores")
     parser.add_argument("--device", default="auto")

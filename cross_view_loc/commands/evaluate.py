@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from cross_view_loc.commands.train import parse_seeds
 from cross_view_loc.errors import InputError
+from cross_view_loc.settings import parameter_named
 
 if TYPE_CHECKING:
     from cross_view_loc.evaluation.town_rows import RowResult
@@ -36,7 +37,6 @@ Options that may be repeated are combined; a town is rendered once and measured 
 """
 PROTOCOL_CHOICES = ("offset", "heading_unknown", "gnss", "panorama")
 DEPTHS = ("learned", "flat", "true", "relative")
-ESTIMATORS = ("consensus", "matches")
 GAP_CHOICES = ("mild", "hard")
 REGION_CHOICES = ("town", "suburb", "rural", "forest")
 
@@ -55,7 +55,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     town.add_argument("--region", action="append", choices=REGION_CHOICES, help="repeatable; default town")
     town.add_argument("--window", type=int, choices=(1,), default=1, help="frames per estimate")
     town.add_argument("--depth", action="append", choices=DEPTHS, help="repeatable; default learned and flat")
-    town.add_argument("--estimator", action="append", choices=ESTIMATORS, help="repeatable; default consensus")
+    town.add_argument(
+        "--estimator",
+        action="append",
+        choices=parameter_named("estimator").choices,
+        help="repeatable; default consensus",
+    )
     town.add_argument("--model", action="append", help="folder of weights, repeatable; default those that ship")
     town.add_argument("--by-scene", action="store_true", help="add rows for junctions, streets and bends")
     town.add_argument("--device", default="auto")

@@ -18,6 +18,7 @@ from cross_view_loc.aerial.image_file import ImageMap
 from cross_view_loc.errors import InputError, MissingInputError
 from cross_view_loc.geometry.cameras import Camera, EquirectangularCamera, PinholeCamera, StripCamera
 from cross_view_loc.geometry.transforms import R_BODY_OPTICAL, rpy, transform
+from cross_view_loc.settings import parameter_named
 from cross_view_loc.types import Estimate, Frame, Prior
 
 if TYPE_CHECKING:
@@ -69,7 +70,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--depth", choices=("learned", "flat"), default="learned", help="depth source (%(default)s)")
     parser.add_argument(
-        "--estimator", choices=("consensus", "matches"), default="consensus", help="how the pose is found (%(default)s)"
+        "--estimator",
+        choices=parameter_named("estimator").choices,
+        default="consensus",
+        help="how the pose is found (%(default)s)",
     )
     parser.add_argument("--weights-dir", default="", metavar="DIR", help="other weights than those of the package")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")

@@ -154,7 +154,7 @@ def town_problems(seeds: Sequence[int], frames: int, town_size_m: float = 400.0)
     from cross_view_loc.evaluation.oracle import TrueDepth
     from cross_view_loc.evaluation.town import make_bench
     from cross_view_loc.localizer import Localizer, LocalizerSettings
-    from cross_view_loc.matching.consensus import body_to_patch
+    from cross_view_loc.matching.consensus import Layer, body_to_patch
     from cross_view_loc.matching.ground import observe_ground
     from cross_view_loc.matching.matches import DRAWN_SHARPNESS, consensus_judge, draw_matches
     from cross_view_loc.matching.search import aerial_features, heading_sectors
@@ -183,7 +183,7 @@ def town_problems(seeds: Sequence[int], frames: int, town_size_m: float = 400.0)
                 math.remainder(moment.truth.yaw_rad - up_rad, 2 * math.pi),
             )
 
-            judge = consensus_judge(features, ground, score_sharpness, depth.log_scale_std)
+            judge = consensus_judge([Layer(features, ground, score_sharpness)], aerial.size_m, depth.log_scale_std)
             for setting in ("published draw", "our draw"):
                 generator = torch.Generator().manual_seed(0)
                 if setting == "published draw":

@@ -28,7 +28,8 @@ class TrueDepth:
     """Depth images of the very frames that are being located. A panorama's depth is range, a pinhole's z."""
 
     kind = "metric"
-    log_scale_std = 0.02
+    log_scale_std = 0.005
+    """There is no error of scale to correct; what attitude and mount are wrong by may look a little like one."""
 
     def __init__(self) -> None:
         self._views: cycle[tuple[Camera, NDArray[np.float32]]] = cycle(())

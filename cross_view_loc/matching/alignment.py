@@ -1,4 +1,9 @@
-"""Alignment within one patch: modes of the consensus, or the published estimator on drawn matches."""
+"""Alignment within one patch, by one of three estimators.
+
+`consensus`: modes of the consensus of all cells, the heaviest refined on it. `guided`: the same mode, then scale-aware
+Procrustes on the matches that it guides. `matches`: the published one, matches drawn from the score, robust hypotheses,
+scale-aware Procrustes.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +30,12 @@ from cross_view_loc.matching.consensus import (
 )
 from cross_view_loc.matching.encoders import CELL_M, Matcher
 from cross_view_loc.matching.ground import GroundObservation
-from cross_view_loc.matching.matches import DRAWN_SHARPNESS, CellMatches, draw_matches
+from cross_view_loc.matching.guided import refine_by_matches
+from cross_view_loc.matching.matches import DRAWN_SHARPNESS, CellMatches, consensus_judge, draw_matches
 from cross_view_loc.matching.posterior import Calibration, Posterior, heaviest, mass_near, reweigh, summarize
 from cross_view_loc.matching.search import HEADING_STEP_RAD
 
+ESTIMATORS = ("consensus", "guided", "matches")
 PEAKS = 5
 """Modes of the coarse consensus that the fine cells are asked about."""
 HOPELESS = 10.0
@@ -82,27 +89,31 @@ def align(
     lattice: Lattice,
     matcher: Matcher,
     calibration: Calibration,
-    drawn_with: torch.Generator | None = None,
+    generator: torch.Generator,
+    estimator: str = "consensus",
 ) -> Candidate:
-    """Score every pose of the lattice; then the heaviest mode, refined on coarse and fine cells.
+    """Score every pose of the lattice, whose posterior says how sure a pose is, and find the pose by an estimator.
 
-    With `drawn_with`, the pose is the published estimator's instead: matches drawn from the score, robust hypotheses,
-    weighted scale-aware Procrustes. The lattice's posterior then still says how sure it is.
+    `generator` draws the matches of the published one; the others draw nothing.
     """
     hopeless = HOPELESS * max(1.0, calibration.temperature)
     volume = score_lattice(aerial.descriptors, ground.cells, lattice, float(matcher.score_sharpness), hopeless).cpu()
+    strongest = _layers(ground, aerial, matcher, STRONGEST)
     matches, found = None, None
-    if drawn_with is not None:
-        mode, matches = _align_matches(ground, aerial, lattice, matcher, drawn_with)
+    if estimator == "matches":
+        mode, matches = _align_matches(ground, aerial, lattice, matcher, strongest, generator)
         lattice = lattice.cpu()
     else:
         lattice = lattice.cpu()
-        strongest = _layers(ground, aerial, matcher, STRONGEST)
         glances = _layers(ground, aerial, matcher, FEW)
         found = _find_modes(volume, lattice, glances, strongest, aerial.size_m, hopeless)
         volume = reweigh(volume, lattice, found.modes, found.gains, calibration.fine_share)
-        glimpsed = heaviest(volume, lattice, found.modes, calibration.temperature)
-        mode = refine(strongest, glimpsed.pose, aerial.size_m, lattice.log_scale_std)
+        mode = heaviest(volume, lattice, found.modes, calibration.temperature)
+        if estimator == "guided":
+            sharpness = float(matcher.match_sharpness)
+            mode = refine_by_matches(strongest, mode, aerial.size_m, sharpness, lattice.log_scale_std)
+        else:
+            mode = refine(strongest, mode.pose, aerial.size_m, lattice.log_scale_std)
     log_mass = float(torch.logsumexp((volume / calibration.temperature).flatten(), 0))
     # Calibrated for one view. Several agree on the mode, but share the errors that move it: attitude, map, scale.
     shared = replace(calibration, covariance_factor=calibration.covariance_factor * ground.views)
@@ -148,8 +159,14 @@ def _layers(ground: GroundObservation, aerial: AerialFeatures, matcher: Matcher,
 
 
 def _align_matches(
-    ground: GroundObservation, aerial: AerialFeatures, lattice: Lattice, matcher: Matcher, generator: torch.Generator
+    ground: GroundObservation,
+    aerial: AerialFeatures,
+    lattice: Lattice,
+    matcher: Matcher,
+    strongest: Sequence[Layer],
+    generator: torch.Generator,
 ) -> tuple[Mode, CellMatches]:
+    """The published estimator; of its refined hypotheses the one is kept that the consensus of all cells likes best."""
     heading = float(lattice.headings_rad.mean())
     reach = float(lattice.headings_rad[-1]) - heading + HEADING_STEP_RAD
     limits = PoseLimits(lattice.prior, lattice.radius_cells * CELL_M, heading, reach)
@@ -157,7 +174,8 @@ def _align_matches(
     matches = draw_matches(aerial.descriptors, ground.cells, sharpness, generator, limits=limits)
     source = body_to_patch(matches.points_body)
     settings = RobustSettings(log_scale_std=lattice.log_scale_std)
-    aligned = align_robustly(source, matches.points_patch, matches.weight, settings, generator, limits)
+    judge = consensus_judge(strongest, aerial.size_m, lattice.log_scale_std)
+    aligned = align_robustly(source, matches.points_patch, matches.weight, settings, generator, limits, judge)
     if aligned is None:
         nowhere = torch.cat([lattice.prior.cpu(), torch.tensor([heading, 0.0])])
         return Mode(nowhere, -math.inf, torch.eye(4) * 100), replace(matches, weight=matches.weight * 0)

@@ -8,6 +8,7 @@ and pose agree.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,8 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cross_view_loc.geometry.procrustes import procrustes, procrustes_covariance, rotate
-from cross_view_loc.matching.consensus import GroundCells, Layer, Mode, body_to_patch, grid_position, score_poses
-from cross_view_loc.matching.encoders import CELL_M
+from cross_view_loc.matching.consensus import Layer, Mode, body_to_patch, score_poses
 
 
 @dataclass(frozen=True)
@@ -27,66 +27,60 @@ class GuidedSettings:
     rounds: int = 6
     sharpening: float = 2.0
     """Over the sharpness that single matches were trained with."""
-    step: float = 1.0
-    """Expected positions are drawn towards where the pose puts a cell; steps longer than 1 make up for it."""
 
 
 @torch.no_grad()
 def soft_targets(
-    aerial: Tensor, ground: GroundCells, pose: Tensor, sharpness: float, reach_cells: int
+    layer: Layer, pose: Tensor, patch_m: float, sharpness: float, reach_cells: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Where a pose (4,) puts the cells (T, 2), the expected aerial position near by (T, 2), and how sure it is (T,).
 
     The neighbourhood is sampled bilinearly on a grid centred on the placed point, so that it has no side it prefers.
     Sureness is 1 − entropy / log(neighbours), 0 where any of the neighbourhood has no imagery.
     """
-    cells = aerial.shape[-1]
-    placed = rotate(body_to_patch(ground.points_body) * pose[3].exp(), pose[2]) + pose[:2]
-    axis = torch.arange(-reach_cells, reach_cells + 1, device=aerial.device) * CELL_M
+    cell_m = patch_m / layer.aerial.shape[-1]
+    placed = rotate(body_to_patch(layer.ground.points_body) * pose[3].exp(), pose[2]) + pose[:2]
+    axis = torch.arange(-reach_cells, reach_cells + 1, device=placed.device) * cell_m
     offsets = torch.cartesian_prod(axis, axis)
-    row, column = grid_position(placed[:, None] + offsets, cells)
-    grid = torch.stack([column, row], -1) * (2 / (cells - 1)) - 1
-    around = F.grid_sample(aerial[None], grid[None], align_corners=True, padding_mode="zeros")[0]
-    similarity = torch.einsum("td,dtn->tn", ground.descriptors, around)
+    grid = (placed[:, None] + offsets) * placed.new_tensor([2 / patch_m, -2 / patch_m])
+    around = F.grid_sample(layer.aerial[None], grid[None], align_corners=False, padding_mode="zeros")[0]
+    similarity = torch.einsum("td,dtn->tn", layer.ground.descriptors, around)
     probability = (similarity * sharpness).softmax(1)
     entropy = -(probability * probability.clamp(min=1e-12).log()).sum(1) / math.log(len(offsets))
-    inside = ((row >= 0) & (row <= cells - 1) & (column >= 0) & (column <= cells - 1)).all(1)
-    imaged = (around != 0).any(0).all(1)
-    return placed, placed + probability @ offsets, (1 - entropy).clamp(min=0) * (inside & imaged)
+    imaged = (around != 0).any(0).all(1) & (grid.abs() <= 1).all(-1).all(1)
+    return placed, placed + probability @ offsets, (1 - entropy).clamp(min=0) * imaged
 
 
 @torch.no_grad()
 def refine_by_matches(
-    aerial: Tensor,
-    ground: GroundCells,
+    layers: Sequence[Layer],
     mode: Mode,
+    patch_m: float,
     sharpness: float,
-    score_sharpness: float,
     log_scale_std: float,
     settings: GuidedSettings | None = None,
 ) -> Mode:
-    """Align by scale-aware Procrustes on matches guided by a mode, until they settle; the mode itself if it was better.
+    """Align by scale-aware Procrustes on matches of the last layer, guided by a mode, until they settle.
 
-    `sharpness` is the matcher's for single matches, `score_sharpness` its factor from agreement to log-probability. The
-    result keeps the better score on the consensus, so it never is a step back.
+    `sharpness` is the matcher's for single matches. Of all poses on the way the one with the best score on the layers'
+    consensus is kept, the given one among them, so that the result never is a step back; its covariance is that of the
+    matches' residuals.
     """
     chosen = settings or GuidedSettings()
-    pose = mode.pose.to(aerial.device)
-    layers, patch_m = [Layer(aerial, ground, score_sharpness)], aerial.shape[-1] * CELL_M
+    pose = mode.pose.to(layers[0].aerial.device)
     best, best_score = pose, float(score_poses(layers, pose[None], patch_m, log_scale_std)[0])
     covariance = mode.covariance
-    source = body_to_patch(ground.points_body)
+    source = body_to_patch(layers[-1].ground.points_body)
     for _ in range(chosen.rounds):
-        placed, expected, sure = soft_targets(aerial, ground, pose, sharpness * chosen.sharpening, chosen.reach_cells)
-        weight = ground.weight * sure
+        _, target, sure = soft_targets(layers[-1], pose, patch_m, sharpness * chosen.sharpening, chosen.reach_cells)
+        weight = layers[-1].ground.weight * sure
         if float(weight.sum()) <= 0:
             break
-        target = placed + chosen.step * (expected - placed)
         solution = procrustes(source, target, weight, log_scale_std > 0, log_scale_std)
+        covariance = mode.covariance.clone()
+        covariance[:3, :3] = procrustes_covariance(source, target, weight, solution).cpu()
         pose = torch.cat([solution.translation, solution.yaw_rad[None], solution.scale.log()[None]])
         score = float(score_poses(layers, pose[None], patch_m, log_scale_std)[0])
         if score > best_score:
             best, best_score = pose, score
-            covariance = mode.covariance.clone()
-            covariance[:3, :3] = procrustes_covariance(source, target, weight, solution).cpu()
     return Mode(best.cpu(), best_score, covariance)

@@ -7,7 +7,7 @@ that the consensus found, and say how many of the cells agree with it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +21,8 @@ from cross_view_loc.matching.encoders import CELL_M
 AGREES_WITHIN_M = 2.0
 DRAWN = 8192
 """Single matches of one town frame are right one time in twenty: many have to vote."""
+REPEATED = 3
+"""Draws with replacement for each distinct pair that is wanted."""
 DRAWN_SHARPNESS = 2.0
 """Drawn matches sharpen the similarity by this factor over what the encoders were trained with."""
 
@@ -60,21 +62,24 @@ def match_scores(
     With `limits` (patch coordinates), aerial cells that no pose within the prior brings a ground cell to score 0: a
     quarter of a patch remains, and so does a quarter of the wrong matches.
     """
-    allowed = covered(aerial).flatten().expand(len(ground.weight), -1)
+    cells, count = aerial.shape[-1], len(ground.weight)
+    logits = ground.descriptors @ aerial.flatten(1) * sharpness
+    allowed = covered(aerial)[None]
     if limits is not None:
         points = body_to_patch(ground.points_body)
         heading = torch.tensor(limits.yaw_rad, device=aerial.device)
         placed = rotate(points, heading) + limits.centre.to(aerial)
         turn = 2 * math.sin(min(limits.yaw_range_rad, math.pi) / 2)
         reach = limits.radius_m + CELL_M / 2 + turn * points.norm(dim=1, keepdim=True)
-        centres = cell_centres(aerial.shape[-1], aerial.device)
-        right = (centres[:, 0] - placed[:, :1]).abs() <= reach
-        allowed = allowed & right & ((centres[:, 1] - placed[:, 1:]).abs() <= reach)
-    logits = (ground.descriptors @ aerial.flatten(1) * sharpness).masked_fill(~allowed, -1e4)
-    score = logits.softmax(1)
-    if both_ways:
-        score = score * logits.softmax(0)
-    return score * allowed * ground.weight[:, None]
+        axis = (torch.arange(cells, device=aerial.device) - (cells - 1) / 2) * CELL_M
+        right = (axis - placed[:, :1]).abs() <= reach
+        up = (-axis - placed[:, 1:]).abs() <= reach
+        allowed = allowed & up[:, :, None] & right[:, None]
+    allowed = allowed.expand(count, -1, -1).reshape(count, -1)
+    # A similarity is at most 1, so that no exponential overflows and the row's maximum need not be sought.
+    odds = (logits - sharpness).exp_() * allowed
+    score = odds * (ground.weight / odds.sum(1).clamp(min=1e-30))[:, None]
+    return score * (odds / odds.sum(0).clamp(min=1e-30)) if both_ways else score
 
 
 @torch.no_grad()
@@ -94,25 +99,38 @@ def draw_matches(
     due: weighing it by the score again leaves a few pairs to decide, so by default all drawn pairs count the same.
     """
     score = match_scores(aerial, ground, sharpness, limits, both_ways).flatten()
-    # An exponential race (Efraimidis and Spirakis 2006): the `count` largest score / Exp(1) are such a draw.
-    race = score / torch.empty_like(score).exponential_(generator=generator).clamp(min=1e-12)
-    won = race.topk(min(count, len(score))).indices
-    won = won[score[won] > 0]
+    won = draw_distinct(score, count, generator)
     cells = aerial.shape[-1]
     index, target = won // cells**2, won % cells**2
     weight = score[won] if weigh_again else torch.ones_like(score[won])
     return CellMatches(index, ground.points_body[index], cell_centres(cells, aerial.device)[target], weight)
 
 
-def consensus_judge(
-    aerial: Tensor, ground: GroundCells, score_sharpness: float, log_scale_std: float
-) -> Callable[[Similarity], Tensor]:
-    """Score alignments of patch-frame matches by the dense consensus: all cells have a say, not just the drawn ones."""
-    patch_m = aerial.shape[-1] * CELL_M
+def draw_distinct(score: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """At most `count` distinct indices into score (N,) ≥ 0, each next one drawn in proportion to what is left.
+
+    Drawing with replacement and passing over repetitions is such a draw, and needs one cumulative sum, where a race of
+    all N entries needs N random numbers. Fewer come back when so few carry nearly all of the score.
+    """
+    cumulative = score.cumsum(0, dtype=torch.float64)
+    total = cumulative[-1]
+    if float(total) <= 0.0:
+        return score.new_zeros(0, dtype=torch.long)
+    at = torch.rand(REPEATED * count, generator=generator, device=score.device, dtype=torch.float64) * total
+    drawn = torch.searchsorted(cumulative, at, right=True).clamp(max=len(score) - 1)
+    distinct, which = drawn.unique(return_inverse=True)
+    first = torch.full_like(distinct, len(drawn))
+    first.scatter_reduce_(0, which, torch.arange(len(drawn), device=score.device), "amin")
+    won = drawn[first.sort().values[:count]]
+    return won[score[won] > 0]
+
+
+def consensus_judge(layers: Sequence[Layer], patch_m: float, log_scale_std: float) -> Callable[[Similarity], Tensor]:
+    """Score alignments of patch-frame matches by the consensus: all cells have a say, not just the drawn ones."""
 
     def judge(batch: Similarity) -> Tensor:
         poses = torch.cat([batch.translation, batch.yaw_rad[:, None], batch.scale.log()[:, None]], 1)
-        return score_poses([Layer(aerial, ground, score_sharpness)], poses, patch_m, log_scale_std)
+        return score_poses(layers, poses, patch_m, log_scale_std)
 
     return judge
 

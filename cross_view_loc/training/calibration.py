@@ -1,4 +1,4 @@
-"""Fit what makes the posterior come true: a temperature by likelihood, then a factor on the covariance by coverage."""
+"""Fit what makes the posterior come true: a temperature by likelihood, then a factor on the covariance by NEES."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from cross_view_loc.evaluation.metrics import CHI2_95_3DOF, Truth
 from cross_view_loc.evaluation.town import TownFrame, make_bench
 from cross_view_loc.localizer import Localizer, LocalizerSettings
 from cross_view_loc.matching.aerial_cache import AerialFeatures
+from cross_view_loc.matching.alignment import ESTIMATORS
 from cross_view_loc.matching.consensus import Lattice, Mode
 from cross_view_loc.matching.encoders import CELL_M
 from cross_view_loc.matching.posterior import (
@@ -34,8 +35,10 @@ TEMPERATURES = tuple(round(0.5 * 1.2**k, 3) for k in range(12))
 FINE_SHARES = (0.0, 0.15, 0.25, 0.4, 0.6, 1.0)
 LEAST_PROBABILITY = 1e-5
 """One frame that is hopelessly wrong must not decide over all others."""
-SURE = 0.8
-"""Coverage is fitted on frames at least this confident: those that a user sees."""
+SURE = 0.9
+"""The factor is fitted on frames at least this confident: those that a user sees."""
+FARTHEST_NEES = 10.0
+"""A frame counts at most this (per degree of freedom), for one lost frame must not make all ellipses wide."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def calibrate(
     """
     results: dict[str, object] = {}
     benches = [make_bench(seed, frames, gap=gap, cache=cache) for seed in seeds for gap in GAPS]
-    for depth, estimator in itertools.product(("learned", "flat"), ("consensus", "matches")):
+    for depth, estimator in itertools.product(("learned", "flat"), ESTIMATORS):
         settings = LocalizerSettings(depth=depth, estimator=estimator, weights_dir=str(folder), map_std_m=0.0)
         scored = []
         kind = "metric"
@@ -110,9 +113,10 @@ def truth_in_patch(aerial: AerialFeatures, truth: Truth) -> NDArray[np.float64]:
 
 
 def fit(scored: Sequence[ScoredFrame]) -> tuple[Calibration, str]:
-    """Temperature and share of the fine cells by likelihood of the truth; then the factor that brings 95 % coverage.
+    """Temperature and share of the fine cells by likelihood of the truth; then the factor on the covariance.
 
-    A wrong mode is the business of confidence and of what other modes add, so the factor is fitted on the right ones.
+    Then the covariance is as large as the squared errors of the confident frames say: a mean NEES of 1 per degree of
+    freedom (Bar-Shalom, Li, Kirubarajan 2001, 5.4).
     """
     options = [
         Calibration(temperature, fine_share=share)
@@ -122,19 +126,24 @@ def fit(scored: Sequence[ScoredFrame]) -> tuple[Calibration, str]:
     plain = options[int(np.argmin(losses))]
     summaries = [_summary(frame, plain) for frame in scored]
     hits = [math.hypot(error[0], error[1]) < MODE_RADIUS_M for _, error in summaries]
-    fitted = [index for index, (posterior, _) in enumerate(summaries) if hits[index] and posterior.confidence > SURE]
+    fitted = [frame for frame, (posterior, _) in zip(scored, summaries, strict=True) if posterior.confidence > SURE]
 
-    def coverage(factor: float) -> float:
+    def sharpness(factor: float) -> float:
+        """1 / mean NEES: rises with the factor."""
         trial = replace(plain, covariance_factor=factor)
-        return float(np.mean([_distance(*_summary(scored[index], trial)) <= CHI2_95_3DOF for index in fitted]))
+        nees = [min(_distance(*_summary(frame, trial)) / 3.0, FARTHEST_NEES) for frame in fitted]
+        return 1.0 / max(float(np.mean(nees)), 1e-6)
 
-    factor = _bisect(coverage, 0.95) if len(fitted) >= 20 else 1.0
+    factor = _bisect(sharpness, 1.0) if len(fitted) >= 20 else 1.0
+    best = replace(plain, covariance_factor=factor)
+    inside = [_distance(*_summary(frame, best)) <= CHI2_95_3DOF for frame in fitted]
+    mean_confidence = float(np.mean([posterior.confidence for posterior, _ in summaries]))
     report = (
         f"{len(scored)} frames, temperature {plain.temperature}, share of the fine cells {plain.fine_share}, "
-        f"covariance factor {factor:.2f}, mean confidence {np.mean([p.confidence for p, _ in summaries]):.3f} against "
-        f"{np.mean(hits):.3f} in the right mode"
+        f"covariance factor {factor:.2f} ({np.mean(inside):.1%} of the confident frames in the 95 % region), "
+        f"mean confidence {mean_confidence:.3f} against {np.mean(hits):.3f} in the right mode"
     )
-    return replace(plain, covariance_factor=factor), report
+    return best, report
 
 
 def _has_choice(scored: Sequence[ScoredFrame]) -> bool:
