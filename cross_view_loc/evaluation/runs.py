@@ -9,6 +9,7 @@ import numpy as np
 
 from cross_view_loc.bags.results import FrameRecord
 from cross_view_loc.evaluation.metrics import FrameError, Truth, frame_error, summarize
+from cross_view_loc.evaluation.trajectory import TrajectoryError, trajectory_error
 from cross_view_loc.geometry.transforms import Matrix, yaw_of
 from cross_view_loc.inputs.stamps import Timeline, to_ns
 from cross_view_loc.settings import Settings
@@ -37,17 +38,34 @@ def record_errors(records: Sequence[FrameRecord], truth: Timeline[Matrix]) -> li
     return errors
 
 
+def record_trajectory(records: Sequence[FrameRecord], truth: Timeline[Matrix]) -> TrajectoryError:
+    """ATE and RPE of the accepted estimates that the truth reaches."""
+    pairs = [
+        (record.estimate, place)
+        for record in records
+        if record.estimate is not None
+        and record.estimate.accepted
+        and (place := truth_at(truth, record.stamp_ns)) is not None
+    ]
+    return trajectory_error([estimate for estimate, _ in pairs], [place for _, place in pairs])
+
+
 def run_row(
     records: Sequence[FrameRecord], truth: Timeline[Matrix] | None, settings: Settings, **setting: object
 ) -> dict[str, object]:
     """One row of figures; without truth those of errors are None. `frames` and `accepted` count every image."""
     errors = [] if truth is None else record_errors(records, truth)
+    trajectory = trajectory_error([], []) if truth is None else record_trajectory(records, truth)
     row = summarize(errors, protocol="bag", depth=settings.depth, estimator=settings.estimator, **setting)
     seconds = [record.seconds for record in records if record.estimate is not None]
     quantiles = np.quantile(seconds, [0.5, 0.95]).round(4) if seconds else [None, None]
-    return row | {
-        "frames": len(records),
-        "accepted": round(sum(record.status == "accepted" for record in records) / max(len(records), 1), 4),
-        "frame_seconds_p50": None if quantiles[0] is None else float(quantiles[0]),
-        "frame_seconds_p95": None if quantiles[1] is None else float(quantiles[1]),
-    }
+    return (
+        row
+        | trajectory.row()
+        | {
+            "frames": len(records),
+            "accepted": round(sum(record.status == "accepted" for record in records) / max(len(records), 1), 4),
+            "frame_seconds_p50": None if quantiles[0] is None else float(quantiles[0]),
+            "frame_seconds_p95": None if quantiles[1] is None else float(quantiles[1]),
+        }
+    )
