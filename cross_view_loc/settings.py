@@ -18,6 +18,8 @@ from cross_view_loc.parameter import Kind, Parameter, Value
 
 if TYPE_CHECKING:
     from cross_view_loc.localizer import LocalizerSettings
+    from cross_view_loc.tracking.rules import TrackerRules
+    from cross_view_loc.tracking.tracker import Tracker
 
 OTHERS_PARAMETERS = ("use_sim_time", "qos_overrides", "start_type_description_service")
 """Parameters that ROS itself adds to a node; a parameter file may hold them, this table does not."""
@@ -47,6 +49,7 @@ _TOPICS, _FRAMES, _MAP, _INPUTS, _METHOD, _GATE, _OUTPUT = (
     "Search and acceptance",
     "Output",
 )
+_TRACKING = "Tracking"
 
 
 @dataclass(frozen=True)
@@ -260,6 +263,156 @@ class Settings:
         live=True,
     )
 
+    tracking: bool = _setting(
+        True,
+        _TRACKING,
+        "Judge estimates by motion, fix and each other, and search near the track; false = every image on its own.",
+    )
+    consistency_sigma: float = _setting(
+        4.0,
+        _TRACKING,
+        "Largest Mahalanobis distance of an estimate from motion (3 degrees of freedom) and from the fix (2).",
+        minimum=1.0,
+        maximum=20.0,
+        live=True,
+    )
+    max_deviation_m: float = _setting(
+        2.0,
+        _TRACKING,
+        "An estimate may always lie so far from where motion says, and farther only as the track itself is uncertain.",
+        minimum=0.1,
+        maximum=100.0,
+        live=True,
+    )
+    confirm_sightings: int = _setting(
+        2,
+        _TRACKING,
+        "So many consistent estimates begin a track; the last of them is the first one accepted.",
+        minimum=1,
+        maximum=50,
+        live=True,
+    )
+    replace_sightings: int = _setting(
+        3,
+        _TRACKING,
+        "So many consistent estimates elsewhere, in a row, replace the track.",
+        minimum=2,
+        maximum=50,
+        live=True,
+    )
+    sighting_distance_m: float = _setting(
+        0.5,
+        _TRACKING,
+        "Estimates nearer together than this, and than sighting_interval_s, count once.",
+        minimum=0.0,
+        maximum=100.0,
+        live=True,
+    )
+    sighting_interval_s: float = _setting(
+        0.5,
+        _TRACKING,
+        "Estimates farther apart in time than this always count, also when the vehicle stands.",
+        minimum=0.0,
+        maximum=60.0,
+        live=True,
+    )
+    recheck_interval_s: float = _setting(
+        2.0,
+        _TRACKING,
+        "So often a tracking vehicle searches all that the fix leaves possible, so that a wrong track is noticed.",
+        minimum=0.0,
+        maximum=60.0,
+        live=True,
+    )
+    fix_patience_s: float = _setting(
+        15.0,
+        _TRACKING,
+        "A track that the fixes contradict for so long without a break is dropped.",
+        minimum=0.0,
+        maximum=3600.0,
+        live=True,
+    )
+    lost_after_s: float = _setting(
+        3.0,
+        _TRACKING,
+        "Without an accepted estimate for so long, and for lost_after_frames images, the vehicle is lost.",
+        minimum=0.1,
+        maximum=600.0,
+        live=True,
+    )
+    lost_after_frames: int = _setting(
+        3,
+        _TRACKING,
+        "So many images without an accepted estimate, and lost_after_s, make a vehicle lost.",
+        minimum=1,
+        maximum=1000,
+        live=True,
+    )
+    track_radius_m: float = _setting(
+        6.0,
+        _TRACKING,
+        "Least half side of the searched square while tracking.",
+        minimum=2.0,
+        maximum=100.0,
+        live=True,
+    )
+    track_heading_range_deg: float = _setting(
+        5.0,
+        _TRACKING,
+        "Least heading range while tracking.",
+        minimum=1.0,
+        maximum=180.0,
+        live=True,
+    )
+    lost_radius_m: float = _setting(
+        40.0,
+        _TRACKING,
+        "A lost vehicle's search grows up to this, and to all headings.",
+        minimum=1.0,
+        maximum=100.0,
+        live=True,
+    )
+    widen_interval_s: float = _setting(
+        2.0,
+        _TRACKING,
+        "After each of these a lost vehicle's search is half as wide again, with twice the heading range.",
+        minimum=0.1,
+        maximum=60.0,
+        live=True,
+    )
+    odometry_drift_share: float = _setting(
+        0.03,
+        _TRACKING,
+        "Standard deviation of odometry's way, as a share of it.",
+        minimum=0.0,
+        maximum=1.0,
+        live=True,
+    )
+    odometry_yaw_drift_deg_per_m: float = _setting(
+        0.1,
+        _TRACKING,
+        "Standard deviation of odometry's heading in degrees per metre of way.",
+        minimum=0.0,
+        maximum=10.0,
+        live=True,
+    )
+    max_speed_m_per_s: float = _setting(
+        40.0,
+        _TRACKING,
+        "Without odometry, or when it claims more, the vehicle may have moved at up to this speed.",
+        minimum=0.5,
+        maximum=200.0,
+        live=True,
+    )
+    max_yaw_rate_deg_per_s: float = _setting(
+        60.0,
+        _TRACKING,
+        "The same for turning.",
+        minimum=1.0,
+        maximum=720.0,
+        live=True,
+    )
+
     autostart: bool = _setting(
         True, _OUTPUT, "Configure and activate at start; false leaves that to a lifecycle manager."
     )
@@ -302,6 +455,19 @@ class Settings:
     def from_yaml(cls, path: str | Path) -> Settings:
         """Settings from a ROS parameter file (`/**:` or a node's name, then `ros__parameters:`)."""
         return cls.from_mapping(read_parameter_file(path), str(path))
+
+    def tracker(self) -> Tracker | None:
+        """A new tracker by these settings; None when tracking is off."""
+        from cross_view_loc.tracking.tracker import Tracker
+
+        return Tracker(self.tracker_rules()) if self.tracking else None
+
+    def tracker_rules(self) -> TrackerRules:
+        """The part that the tracker understands."""
+        from cross_view_loc.tracking.rules import TrackerRules
+
+        names = [row.name for row in dataclasses.fields(TrackerRules)]
+        return TrackerRules(**{name: getattr(self, name) for name in names})
 
     def localizer_settings(self) -> LocalizerSettings:
         """The part that the localizer itself understands (imports torch)."""

@@ -42,6 +42,8 @@ class Prior:
     """Counter-clockwise from east."""
     yaw_range_rad: float = np.pi
     """Searched on both sides of `yaw_rad`; pi when the heading is unknown."""
+    position_std_m: float | None = None
+    """Standard deviation of the position along the worst direction; None when nobody says."""
 
 
 @dataclass(frozen=True)

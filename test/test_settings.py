@@ -35,7 +35,8 @@ def test_every_parameter_is_described_and_its_default_is_allowed() -> None:
         assert parameter.checked(parameter.default) == parameter.default
         if parameter.kind == "double":
             assert parameter.minimum is not None and parameter.maximum is not None, parameter.name
-            assert parameter.name.endswith(("_m", "_s", "_deg")) or parameter.name.startswith("min_"), parameter.name
+            units = ("_m", "_s", "_deg", "_sigma", "_share")
+            assert parameter.name.endswith(units) or parameter.name.startswith("min_"), parameter.name
 
 
 def test_written_file_reads_back_as_the_same_settings(tmp_path: Path) -> None:

@@ -56,7 +56,8 @@ class OfflineRun:
     def runner(self, locate: Locate, stride: int = 1, settings: Settings | None = None) -> BagRunner:
         """A runner that starts from nothing, so that the same stretch always gives the same records."""
         assembler = FrameAssembler(settings or self.settings, self.projection)
-        return BagRunner(self.bag, self.topics, assembler, locate, stride=stride)
+        tracker = (settings or self.settings).tracker()
+        return BagRunner(self.bag, self.topics, assembler, locate, tracker, stride=stride)
 
 
 @contextmanager

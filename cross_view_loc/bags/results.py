@@ -37,6 +37,8 @@ class FrameRecord:
     prior: Prior | None = None
     estimate: Estimate | None = None
     seconds: float = 0.0
+    search: Prior | None = None
+    """Where the tracker had it searched; the prior where there is no tracker."""
 
 
 def reasons(records: Iterable[FrameRecord]) -> Counter[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,14 +31,11 @@ from cross_view_loc.inputs.imus import has_orientation
 from cross_view_loc.inputs.poses import pose_of
 from cross_view_loc.inputs.stamps import Timeline, blend_transforms, stamp_ns, to_ns
 from cross_view_loc.settings import Settings
-from cross_view_loc.types import Estimate, Frame, Prior
+from cross_view_loc.tracking.tracked import Locate, locate_tracked
+from cross_view_loc.tracking.tracker import Tracker
 
 WARM_UP_S = 30.0
 """Fixes, odometry and headings from this long before the first wanted image are read too: a course needs a history."""
-
-
-Locate = Callable[[Sequence[Frame], Prior], Estimate]
-"""What the runner asks of a localizer."""
 
 
 def choose_topics(bag: Bag, settings: Settings | None) -> BagTopics:
@@ -109,11 +106,14 @@ class BagRunner:
     topics: BagTopics
     assembler: FrameAssembler
     locate: Locate
+    tracker: Tracker | None = None
+    """Judges the estimates as a sequence; None: every image on its own."""
     camera_name: str = "camera"
     stride: int = 1
     """Every how manyth image is localized."""
     unusable: Counter[str] = field(default_factory=Counter)
     """How often a message besides the images was refused, by reason."""
+    _seen_time_jumps: int = 0
 
     def image_count(self, start_ns: int, stop_ns: int) -> int:
         """About how many images will be localized between two bag times (all images taken as evenly spaced)."""
@@ -173,26 +173,31 @@ class BagRunner:
 
     def _localize(self, image: BagMessage, newest_stamp: int) -> tuple[int, FrameRecord]:
         stamp = stamp_ns(image.message)
-        if self.assembler.observe_stamp("image", stamp):
-            newest_stamp = -1
+        self.assembler.observe_stamp("image", stamp)
+        if self.assembler.time_jumps != self._seen_time_jumps:
+            self._seen_time_jumps, newest_stamp = self.assembler.time_jumps, -1
+            if self.tracker is not None:
+                self.tracker.time_jumped()
         if stamp <= newest_stamp:
             reason = f"{self.topics.image}: the stamp is not newer than the image's before; poses leave in order"
             return newest_stamp, FrameRecord(stamp, "skipped", reason)
         return stamp, self._record(image.message, stamp)
 
     def _record(self, message: Any, stamp: int) -> FrameRecord:
+        prior, no_prior = self.assembler.prior(stamp)
         try:
-            frame, prior = self.assembler.assemble(message, self.camera_name)
-        except InputError as error:
-            return FrameRecord(stamp, "skipped", str(error))
-        started = time.perf_counter()
-        try:
-            estimate = self.locate([frame], prior)
+            frame = self.assembler.frame(message, self.camera_name)
+            started = time.perf_counter()
+            motion = self.assembler.motion(stamp)
+            located = locate_tracked(self.tracker, self.locate, [frame], prior, motion, no_prior)
         except (InputError, MapError) as error:
+            if self.tracker is not None:
+                self.tracker.missing(str(error), stamp)
             return FrameRecord(stamp, "skipped", str(error), prior)
         seconds = time.perf_counter() - started
+        estimate = located.estimate
         status = "accepted" if estimate.accepted else "refused"
-        return FrameRecord(stamp, status, estimate.reason, prior, estimate, seconds)
+        return FrameRecord(stamp, status, estimate.reason, prior, estimate, seconds, located.search)
 
     def _roles(self) -> dict[str, Role]:
         topics = self.topics

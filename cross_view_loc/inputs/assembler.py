@@ -140,20 +140,56 @@ class FrameAssembler:
             is_known_camera = bool(camera) and self._transforms.are_connected(base, camera)
             if is_known_camera and not self._transforms.has_reached(base, camera, stamp):
                 return False
-            needs_odometry = settings.tf_mode == "map_to_odom"
-            return not needs_odometry or self._odom_to_base_reached(stamp)
+            if settings.tf_mode == "map_to_odom":
+                return self._odom_to_base_reached(stamp)
+            # The tracker takes motion from TF when no topic gives it.
+            odom = settings.odom_frame
+            is_by_tf = settings.tracking and not settings.odometry_topic and self._transforms.are_connected(odom, base)
+            return not is_by_tf or self._transforms.has_reached(odom, base, stamp)
 
     def assemble(self, image_message: Any, camera_name: str = "camera") -> tuple[Frame, Prior]:
         """The frame and the prior of one image message.
 
         Raises MissingInputError when CameraInfo, a transform or a fix lacks, InputError when the image is unusable.
         """
+        prior, why = self.prior(stamp_ns(image_message))
+        frame = self.frame(image_message, camera_name)
+        if prior is None:
+            raise MissingInputError(why)
+        return frame, prior
+
+    def prior(self, stamp: int) -> tuple[Prior | None, str]:
+        """Where fix and heading say the vehicle is at the stamp; None and why, when they do not."""
+        with self._lock:
+            try:
+                return self._priors.prior(stamp), ""
+            except InputError as error:
+                return None, str(error)
+
+    def motion(self, stamp: int) -> Matrix | None:
+        """(4, 4) pose of `base_frame` in odometry's frame at the stamp, to compare with that of another image.
+
+        From the odometry topic where one is configured, else from TF; None without odometry there.
+        """
+        settings = self._settings
+        with self._lock:
+            if settings.odometry_topic:
+                return self._odometry.at(stamp, to_ns(settings.max_input_gap_s))
+            try:
+                return self._transforms.lookup(settings.odom_frame, settings.base_frame, stamp)
+            except MissingInputError:
+                return None
+
+    def frame(self, image_message: Any, camera_name: str = "camera") -> Frame:
+        """The frame of one image message.
+
+        Raises MissingInputError when CameraInfo or a transform lacks, InputError when the image is unusable.
+        """
         stamp = stamp_ns(image_message)
         settings = self._settings
         with self._lock:
             camera = self._camera_or_raise()
             T_base_camera = self._extrinsics(image_message, stamp)
-            prior = self._priors.prior(stamp)
             R_level_base = self._level(stamp)
         try:
             image = decode(image_message)
@@ -164,10 +200,9 @@ class FrameAssembler:
                 f"{settings.image_topic}: image is {image.shape[1]}x{image.shape[0]} but CameraInfo on "
                 f"{settings.camera_info_topic} says {camera.width}x{camera.height}; send the calibration of this size"
             )
-        frame = Frame(
+        return Frame(
             image, camera, stamp, T_base_camera, R_level_base, settings.ground_height_in_base_m, name=camera_name
         )
-        return frame, prior
 
     def T_odom_base(self, stamp: int) -> Matrix:
         """(4, 4) pose of `base_frame` in `odom_frame` at the stamp from TF, else from the odometry topic.

@@ -115,9 +115,9 @@ class PriorTracker:
         heading = self._heading(stamp_ns)
         east_m, north_m = self._base_position(position, stamp_ns, None if heading is None else heading[0])
         if heading is None:
-            return Prior(stamp_ns, east_m, north_m, settings.search_radius_m)
+            return Prior(stamp_ns, east_m, north_m, settings.search_radius_m, position_std_m=std_m)
         yaw_rad, range_rad = heading
-        return Prior(stamp_ns, east_m, north_m, settings.search_radius_m, yaw_rad, min(range_rad, math.pi))
+        return Prior(stamp_ns, east_m, north_m, settings.search_radius_m, yaw_rad, min(range_rad, math.pi), std_m)
 
     def _newest_position(self, stamp_ns: int) -> _AntennaPosition:
         positions = self._positions.until(stamp_ns)
