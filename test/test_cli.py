@@ -75,7 +75,7 @@ def test_run_writes_results_and_one_json_object(inputs, capsys):
     summary = json.loads(captured.out)
     (row,) = summary["results"]
     assert row["frames"] == 5
-    assert row["accepted"] == 1.0
+    assert row["accepted"] == 0.8, "the first waits for a second one to confirm it"
     assert row["position_median_m"] < 1e-3
     assert row["prior_position_median_m"] < 1e-3
     assert summary["map_origin"]["from"] == "map"
@@ -87,14 +87,14 @@ def test_run_writes_results_and_one_json_object(inputs, capsys):
 def test_run_again_with_what_it_used_gives_the_same(inputs, capsys):
     assert main(["run", inputs["bag"], "--map", inputs["map"], "--out", "first"]) == 0
     assert main(["run", inputs["bag"], "--config", "first/localizer.yaml", "--out", "second"]) == 0
-    assert "5 images: 5 accepted" in capsys.readouterr().out
+    assert "5 images: 4 accepted" in capsys.readouterr().out
     for name in ("estimates.tum", "estimates.csv"):
         assert Path("first", name).read_bytes() == Path("second", name).read_bytes()
 
 
 def test_run_without_out_links_the_latest(inputs):
     assert main(["run", inputs["bag"], "--map", inputs["map"], "--stride", "2"]) == 0
-    assert len(Path("results/latest/estimates.tum").read_text().splitlines()) == 3
+    assert len(Path("results/latest/estimates.tum").read_text().splitlines()) == 2, "of 3, one to confirm"
 
 
 def test_run_takes_the_first_fix_as_origin_and_then_claims_no_errors(inputs, tmp_path, capsys):
