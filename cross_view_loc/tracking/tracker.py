@@ -260,7 +260,7 @@ class Tracker:
             )
         limit_m = max(self.rules.max_deviation_m, limit_sigma * place.gaussian_std_m) + place.reach_m
         if way_m > limit_m:
-            return f"contradicts {name}: {way_m:.1f} m{turned} from it is more than max_deviation_m and its own error allow"
+            return f"contradicts {name}: {way_m:.1f} m{turned} from it, {limit_m:.1f} m allowed (max_deviation_m)"
         return ""
 
     def _compare_with_fix(self, track: Predicted, prior: Prior, stamp_ns: int) -> None:
