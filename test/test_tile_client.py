@@ -295,7 +295,7 @@ def test_one_tile_asked_for_often_is_no_placeholder() -> None:
 def test_the_api_key_is_shown_nowhere(
     server: FaultServer, place: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    secret = "s3same/+4711 x"
+    secret = "s3same/+jkqv x"
     monkeypatch.setenv("MAP_KEY", secret)
     changes = {
         "query": {"url": f"{server.url}/{{z}}/{{x}}/{{y}}?apikey={{key}}"},
@@ -303,18 +303,18 @@ def test_the_api_key_is_shown_nowhere(
         "path": {"url": f"{server.url}/{{key}}/{{z}}/{{x}}/{{y}}"},
     }[place]
     caplog.set_level(logging.DEBUG)
-    echo = Answer(403, f"key {secret} and s3same%2F%2B4711%20x are unknown".encode())
+    echo = Answer(403, f"key {secret} and s3same%2F%2Bjkqv%20x are unknown".encode())
     for answer in (echo, Answer(500, echo.body), Answer(200, echo.body), Answer(418), Answer(fault="reset")):
         server.answers[KEY] = answer
         client = client_of(server.spec(api_key_env="MAP_KEY", **changes))
         got = client.fetch(KEY)
-        assert got.reason and "s3same" not in repr(got) and "4711" not in repr(got) + repr(client)
+        assert got.reason and "s3same" not in repr(got) and "jkqv" not in repr(got) + repr(client)
         client.close()
     asked = repr(server.requests)
     assert "s3same" in asked, "else the test shows nothing"
     logged = "\n".join(record.getMessage() + str(record.args) for record in caplog.records)
     assert "HTTP Request: GET" in logged
-    assert "s3same" not in logged and "4711" not in logged
+    assert "s3same" not in logged and "jkqv" not in logged
 
 
 def test_a_key_that_is_not_set_is_named(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,10 @@ class FetchQueue:
         """Whether a key is queued or being worked on."""
         return key in self._ranks or key in self._under_way
 
+    def __len__(self) -> int:
+        """Keys queued or being worked on."""
+        return len(self._ranks) + len(self._under_way)
+
     def add(self, keys: Iterable[TileKey], priority: int) -> None:
         """Queue keys; those queued already move up to their new rank if it is better."""
         with self._condition:

@@ -65,7 +65,7 @@ class GeotiffSource:
             ) from None
         self._lock = threading.Lock()
         self._errors: tuple[type[Exception], ...] = (rasterio.errors.RasterioError, OSError)
-        self._options = _network_options(headers or {}) if self._is_remote else {}
+        self._options = _network_options(headers or {}, self._address) if self._is_remote else {}
         self._dataset: Any = self._open(rasterio)
         self._bands = _color_bands(self._dataset, self._shown)
         crs_wkt = self._crs_wkt(crs)
@@ -200,13 +200,15 @@ class GeotiffSource:
         return np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image, mask > 127
 
 
-def _network_options(headers: Mapping[str, str]) -> dict[str, Any]:
+def _network_options(headers: Mapping[str, str], address: str) -> dict[str, Any]:
     """How GDAL is to behave on the network: no listing of folders, patience with an end, an honest name."""
     options: dict[str, Any] = {
+        # Otherwise one failure to open the address would count for as long as the process lives.
+        "CPL_VSIL_CURL_NON_CACHED": address,
         "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
         "GDAL_HTTP_CONNECTTIMEOUT": 10,
         "GDAL_HTTP_TIMEOUT": 30,
-        "GDAL_HTTP_MAX_RETRY": 2,
+        "GDAL_HTTP_MAX_RETRY": 1,
         "GDAL_HTTP_RETRY_DELAY": 1,
         "GDAL_HTTP_USERAGENT": f"cross_view_loc/{__version__}",
         "GDAL_HTTP_MULTIRANGE": "YES",

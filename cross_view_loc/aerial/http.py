@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from cross_view_loc import __version__
 from cross_view_loc.aerial.http_answer import Reply, TileAnswer, quoted_text
 from cross_view_loc.aerial.http_policy import (
+    REFUSALS,
     BackOff,
     PlaceholderDetector,
     RateLimit,
@@ -39,7 +40,6 @@ MISSING_HOLDS_S = 86400.0
 BROKEN_TILE_AGAIN_S = 600.0
 _DAY_S = 86400.0
 _MOST_REDIRECTS = 3
-_REFUSALS = {401: "unauthorized", 402: "payment required", 403: "forbidden", 407: "proxy", 451: "legal reasons"}
 _SECRET_HEADER = re.compile(r"key|token|auth|secret|cookie|password", re.IGNORECASE)
 
 
@@ -178,9 +178,10 @@ class TileClient:
         status, body = reply.status, reply.body
         quoted = self._secrets.hide(quoted_text(body)) if picture_header(body) is None else ""
         said = f' and says "{quoted}"' if quoted else ""
-        if status in _REFUSALS:
-            what = f"HTTP {status} ({_REFUSALS[status]}){said}, so the server is not asked any more"
-            return self._refuse(self._says(key, f"{what}; check the API key and the service's terms"), status)
+        if status in REFUSALS:
+            what = f"HTTP {status} ({REFUSALS[status]}){said}, so the server is not asked any more"
+            remedy = "check the API key and the service's terms, then start again"
+            return self._refuse(self._says(key, f"{what}; {remedy}"), status)
         if status == 429 or status >= 500 or status in (408, 425):
             wait_s = retry_after_s(reply.headers, self.now())
             what = "too many requests" if status == 429 else "the server fails"

@@ -16,6 +16,8 @@ from urllib.parse import quote, quote_plus
 from cross_view_loc.aerial.tiles import TileKey
 from cross_view_loc.aerial.urls import redacted
 
+REFUSALS = {401: "unauthorized", 402: "payment required", 403: "forbidden", 407: "proxy", 451: "legal reasons"}
+"""HTTP statuses after which a server is not asked any more."""
 _LONGEST_RETRY_AFTER_S = 86400.0
 _LOGGERS = ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.http2", "httpcore.proxy")
 

@@ -26,9 +26,16 @@ class AerialMap:
     @property
     def revision(self) -> int:
         """Grows when imagery has arrived since; always 0 for files."""
-        source: object = self.source
-        source = getattr(source, "source", source)  # within an offset
-        return int(getattr(getattr(source, "store", None), "arrivals", 0))
+        return int(getattr(self._store, "arrivals", 0))
+
+    @property
+    def changes(self) -> int:
+        """Grows when imagery given out before was withdrawn or replaced; always 0 for files."""
+        return int(getattr(self._store, "changes", 0))
+
+    @property
+    def _store(self) -> object:
+        return getattr(self.source, "store", None)
 
     def map_origin_hint(self) -> MapOrigin | None:
         """Origin that the map file itself recommends, or None. Raises MapError when it cannot be understood."""

@@ -20,7 +20,8 @@ from cross_view_loc.aerial.tiles import TileKey
 READ_PRIORITY, WANT_PRIORITY, REFRESH_PRIORITY = 0, 1, 2
 """Tiles that an image needs now, those that soon will be needed, and those that may have changed."""
 _ASK_AGAIN_S = 86400.0
-_REMEMBERED_ABSENT = 20_000
+_REMEMBERED = 20_000
+"""Tiles that are absent, and tiles that changed: about a day's drive of each."""
 _CLOSE_WAIT_S = 2.0
 
 
@@ -59,10 +60,13 @@ class OnlineStore:
         self.problem_count = 0
         self.arrivals = 0
         """Tiles fetched so far: whoever keeps what was computed from a lower zoom may look whether this grew."""
+        self.changes = 0
+        """Tiles given out before that were withdrawn or replaced since: what was computed from them is old."""
         self._memory: OrderedDict[TileKey, bytes] = OrderedDict()
         self._memory_bytes, self._memory_limit = 0, memory_mb * 1e6
         self._absent: OrderedDict[TileKey, float] = OrderedDict()
         """Unix time before which a tile need not be looked for: the source has none, or it failed."""
+        self._changed: OrderedDict[TileKey, int] = OrderedDict()
         self._sentences: dict[str, str] = {}
         self._now, self._lock = now, threading.Lock()
         threads = spec.connections if self.client is not None else 1
@@ -126,6 +130,18 @@ class OnlineStore:
         if known is not None:
             self._remember(key, known)
         return known.data if known is not None else None
+
+    def revision_of(self, key: TileKey) -> int:
+        """Another number once a tile that was given out is withdrawn (a placeholder) or replaced by a newer one."""
+        with self._lock:
+            return self._changed.get(key, 0)
+
+    @property
+    def held(self) -> dict[str, int]:
+        """What is in memory: tiles and their bytes, tiles known to be absent or changed, tiles queued."""
+        with self._lock:
+            counts = {"tiles": len(self._memory), "bytes": self._memory_bytes}
+            return counts | {"absent": len(self._absent), "changed": len(self._changed), "queued": len(self._queue)}
 
     # --- ahead of need ---
 
@@ -196,12 +212,15 @@ class OnlineStore:
             self._forget(other)
             self.cache.put_missing(other, answer.reason, answer.expires_s)
             self._note_absent(other, answer.expires_s)
+            self._note_change(other)
         if answer.status == "ok" and answer.data is not None:
             self._settle()
             options = {"etag": answer.etag, "last_modified": answer.last_modified}
             self.cache.put(key, answer.data, expires_s=answer.expires_s, **options)
             self._remember(key, CachedTile(answer.data, now_s, answer.expires_s))
             self.arrivals += 1
+            if known is not None and known.data != answer.data:
+                self._note_change(key)
         elif known is not None:
             until_s = {"not_modified": answer.expires_s, "missing": now_s + _ASK_AGAIN_S}.get(answer.status)
             if until_s is not None:
@@ -232,8 +251,15 @@ class OnlineStore:
     def _note_absent(self, key: TileKey, until_s: float) -> None:
         with self._lock:
             self._absent[key] = until_s
-            while len(self._absent) > _REMEMBERED_ABSENT:
+            while len(self._absent) > _REMEMBERED:
                 self._absent.popitem(last=False)
+
+    def _note_change(self, key: TileKey) -> None:
+        with self._lock:
+            self.changes += 1
+            self._changed[key] = self.changes
+            while len(self._changed) > _REMEMBERED:
+                self._changed.popitem(last=False)
 
     def _report(self, kind: str, sentence: str) -> None:
         with self._lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ _COARSER_ACCEPTED = 1.02
 _STAND_IN_LEVELS = 4
 _MAX_MOSAIC_PX = 4096 * 4096
 _DECODED_BYTES = 64 * 2**20
+_REMEMBERED_UNREADABLE = 1000
 
 
 class TiledSource:
@@ -31,8 +33,10 @@ class TiledSource:
         self._map_origin = map_origin
         tile_bytes = 4 * store.tile_size_px**2
         self._cache_tiles = max(16, _DECODED_BYTES // tile_bytes) if cache_tiles is None else cache_tiles
-        self._cache: OrderedDict[TileKey, Tile] = OrderedDict()
-        self._unreadable: dict[TileKey, int] = {}
+        self._cache: OrderedDict[TileKey, tuple[Tile, int]] = OrderedDict()
+        """Decoded tiles, each with the store's revision of it."""
+        self._revision_of: Callable[[TileKey], int] = getattr(store, "revision_of", lambda key: 0)
+        self._unreadable: OrderedDict[TileKey, int] = OrderedDict()
         self._problems = Problems()
         self._lock = threading.Lock()
 
@@ -156,14 +160,21 @@ class TiledSource:
                 image[target], valid[target] = tile[0][source], tile[1][source]
         return image, valid
 
+    @property
+    def decoded(self) -> int:
+        """Decoded tiles in memory."""
+        return len(self._cache)
+
     def _tile(self, key: TileKey) -> Tile | None:
         """The decoded tile, or None. A missing one is asked for again next time: it may have arrived."""
         if not key.exists:
             return None
+        revision = self._revision_of(key)  # before reading: a change in between is noticed next time
         with self._lock:
-            if key in self._cache:
-                self._cache.move_to_end(key)
-                return self._cache[key]
+            tile, decoded_revision = self._cache.pop(key, (None, 0))
+            if tile is not None and decoded_revision == revision:
+                self._cache[key] = tile, revision
+                return tile
         data = self.store.read(key)
         if data is None or self._unreadable.get(key) == hash(data):
             return None
@@ -171,8 +182,10 @@ class TiledSource:
         with self._lock:
             if tile is None:
                 self._unreadable[key] = hash(data)
+                while len(self._unreadable) > _REMEMBERED_UNREADABLE:
+                    self._unreadable.popitem(last=False)
             else:
-                self._cache[key] = tile
+                self._cache[key] = tile, revision
                 while len(self._cache) > self._cache_tiles:
                     self._cache.popitem(last=False)
         if tile is None:

@@ -6,6 +6,9 @@ import argparse
 import json
 import os
 import platform
+import sys
+
+from tqdm import tqdm
 
 from cross_view_loc.errors import InputError
 from cross_view_loc.settings import parameter_named
@@ -85,12 +88,15 @@ def time_map(options: argparse.Namespace) -> int:
         raise InputError(f"--drive-km is {options.drive_km:g}; give a positive number of kilometres")
     from cross_view_loc.evaluation.map_benchmark import measure
 
-    rows = measure(options.frames, options.drive_km)
+    with tqdm(total=round(options.drive_km * 20), unit="patch", file=sys.stderr, disable=None) as bar:
+        rows = measure(options.frames, options.drive_km, lambda: bar.update(1))
     if options.json:
         print(json.dumps({"results": rows}))
         return 0
     for row in rows:
-        print(f"{row['setting']:28s} " + ", ".join(f"{name} {row[name]}" for name in list(row)[1:]))
+        print(row["setting"])
+        for name in list(row)[1:]:
+            print(f"  {name:28s} {row[name]}")
     return 0
 
 

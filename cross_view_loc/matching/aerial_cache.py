@@ -47,7 +47,9 @@ class AerialFeatures:
     """(D', 2N, 2N) likewise."""
 
     revision: int = 0
-    """Of the source when the patch was cut."""
+    """Of the source when the patch was cut: whether better imagery may have come since."""
+    changes: int = 0
+    """Likewise: whether its imagery may have been withdrawn or replaced since."""
 
     @property
     def is_complete(self) -> bool:
@@ -93,9 +95,9 @@ class AerialFeatureCache:
         snapped_east, snapped_north = round(east_m / SNAP_M) * SNAP_M, round(north_m / SNAP_M) * SNAP_M
         rotation = math.remainder(rotation, 2 * math.pi)
         key = (snapped_east, snapped_north, round(rotation, 6), *ahead, size_px)
-        revision = int(getattr(self.source, "revision", 0))
+        revision, changes = int(getattr(self.source, "revision", 0)), int(getattr(self.source, "changes", 0))
         kept = self._kept.get(key)
-        if kept is not None and (kept.is_complete or kept.revision == revision):  # else better imagery may have come
+        if kept is not None and kept.changes == changes and (kept.is_complete or kept.revision == revision):
             self.hits += 1
             self._kept.move_to_end(key)
             return self._kept[key]
@@ -108,7 +110,7 @@ class AerialFeatureCache:
             AERIAL_METERS_PER_PIXEL,
             rotation,
         )
-        self._kept[key] = AerialFeatures(patch, *encode_patch(self._matcher, patch, self._device), revision)
+        self._kept[key] = AerialFeatures(patch, *encode_patch(self._matcher, patch, self._device), revision, changes)
         while len(self._kept) > 1 and sum(map(_megabytes, self._kept.values())) > self._capacity_mb:
             self._kept.popitem(last=False)
         return self._kept[key]
