@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cross_view_loc.aerial.resolution import imagery_variance_m2
 from cross_view_loc.depth.learned import LearnedDepth
 from cross_view_loc.depth.source import DepthSource, FlatGround
 from cross_view_loc.errors import InputError
@@ -146,7 +147,7 @@ class Localizer:
         rotation = np.eye(3)
         rotation[:2, :2] = aerial.patch_axes()
         covariance = rotation @ best.posterior.covariance.double().numpy() @ rotation.T
-        covariance[:2, :2] += np.eye(2) * self.settings.map_std_m**2
+        covariance[:2, :2] += np.eye(2) * (self.settings.map_std_m**2 + imagery_variance_m2(aerial.patch))
         worst_std_m = math.sqrt(float(np.linalg.eigvalsh(covariance[:2, :2])[-1]))
         reason = self.gate.why_refused(best, probability, worst_std_m, inliers)
         return Estimate(

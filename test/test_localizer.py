@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -172,7 +173,7 @@ def test_features_of_a_patch_with_gaps_are_made_again_when_imagery_arrives(bench
     """An online map fills in while the vehicle drives; what is whole is kept all the same."""
 
     class Arriving:
-        revision = 0
+        revision = changes = 0
         whole = False
 
         def patch(self, *request):
@@ -193,6 +194,51 @@ def test_features_of_a_patch_with_gaps_are_made_again_when_imagery_arrives(bench
     assert [misses(), misses()] == [2, 2]
     source.revision = 2
     assert misses() == 2, "a whole patch stays"
+    source.changes = 1
+    assert misses() == 3, "unless some of its imagery was no imagery after all"
+
+
+def coarser(orthophoto, factor):
+    """The orthophoto as a zoom with pixels `factor` times as large shows it."""
+    rows, columns = (side // factor * factor for side in orthophoto.image.shape[:2])
+    size = (columns // factor, rows // factor)
+    image = cv2.resize(orthophoto.image[:rows, :columns], size, interpolation=cv2.INTER_AREA)
+    lost_px = np.array([columns, rows]) - orthophoto.image.shape[1::-1]
+    east_m, north_m = lost_px / 2 * orthophoto.meters_per_pixel * (1, -1)
+    return ImageMap(image, orthophoto.meters_per_pixel * factor, east_m, north_m)
+
+
+def test_coarse_imagery_widens_the_estimate_and_very_coarse_is_refused(bench, localizer):
+    class As:
+        """The same pixels, said to be of another resolution."""
+
+        resolution = None
+
+        def patch(self, *request):
+            return replace(bench.orthophoto.patch(*request), meters_per_pixel_source=self.resolution)
+
+    source, moment = As(), bench.frames[5]
+    other = Localizer(source, LocalizerSettings())
+
+    def estimate(resolution):
+        source.resolution, source.changes = resolution, (resolution or 0.0) * 10
+        return other.locate(moment.frames, moment.prior)
+
+    plain = estimate(None)
+    np.testing.assert_array_equal(estimate(0.1).covariance, plain.covariance)
+    for resolution, added_m2 in ((0.2, 0.0), (0.8, 0.6 / 9), (1.6, 2.52 / 9)):
+        added = estimate(resolution).covariance - plain.covariance
+        np.testing.assert_allclose(added, np.diag([added_m2, added_m2, 0.0]), atol=1e-9)
+    refused = estimate(3.2)
+    assert not refused.accepted and refused.reason.startswith("map: all imagery here has 3.2 m per pixel; fetch finer")
+
+
+def test_accepted_estimates_on_coarse_imagery_are_inside_their_ellipses(bench, errors):
+    localizer = Localizer(coarser(bench.orthophoto, 8), LocalizerSettings())
+    coarse = list(evaluate_bench(bench, localizer))
+    assert np.median([e.position_m for e in coarse]) > np.median([e.position_m for e in errors]), "else no test"
+    accepted = [error for error in coarse if error.accepted]
+    assert accepted and np.mean([error.nees < 11.3 for error in accepted]) >= 0.8
 
 
 def test_seeing_the_same_twice_makes_no_surer(bench):

@@ -70,7 +70,15 @@ class ImageMap:
             raise NoImageryError(
                 f"{self.name} does not cover ({center_east_m:.0f} E, {center_north_m:.0f} N) m; give a larger image"
             )
-        return Patch(image, valid, center_east_m, center_north_m, meters_per_pixel, rotation_rad)  # type: ignore[arg-type]
+        return Patch(
+            image,  # type: ignore[arg-type]
+            valid,
+            center_east_m,
+            center_north_m,
+            meters_per_pixel,
+            rotation_rad,
+            meters_per_pixel_source=self.meters_per_pixel,
+        )
 
     def _reduced(
         self, meters_per_pixel: float, matrix: NDArray[np.float64]

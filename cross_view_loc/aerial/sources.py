@@ -13,6 +13,12 @@ from numpy.typing import NDArray
 from cross_view_loc.errors import MapError, MissingInputError
 from cross_view_loc.geometry.geodesy import MapOrigin
 
+NO_MAP = (
+    "no map: give --map an .mbtiles, .pmtiles or GeoTIFF file, a folder of tiles or a source's YAML, or set map_path in"
+    " --config"
+)
+"""What a command says that needs a map and was given none."""
+
 
 class AerialSource(Protocol):
     """Imagery by WGS84 position. Safe to use from several threads."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cross_view_loc.aerial.ahead import online_store
 from cross_view_loc.aerial.map import AerialMap
-from cross_view_loc.aerial.sources import AerialSource, open_source
+from cross_view_loc.aerial.sources import NO_MAP, AerialSource, open_source
 from cross_view_loc.bags.reader import Bag, BagTopics
 from cross_view_loc.bags.runner import BagRunner, Locate, choose_topics, first_fix_origin, with_topics
 from cross_view_loc.errors import InputError, NoImageryError
@@ -77,7 +77,7 @@ def open_run(
         settings = with_topics(configured or Settings(), topics)
         where = map_path or settings.map_path
         if not where:
-            raise InputError("no map: give an .mbtiles or GeoTIFF file with --map, or set map_path in --config")
+            raise InputError(NO_MAP)
         source = open_source(where, cache_path=settings.map_cache or None, offline=settings.map_offline)
         store = online_store(source)
         try:

@@ -44,9 +44,7 @@ it gave no pose), estimates.geojson, metrics.json and localizer.yaml (what was u
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("bag", type=Path, metavar="BAG", help="the recording")
-    parser.add_argument(
-        "--map", type=Path, metavar="MAP", help=".mbtiles, GeoTIFF or a source's YAML; default: map_path"
-    )
+    parser.add_argument("--map", type=Path, metavar="MAP", help=".mbtiles, .pmtiles, GeoTIFF, folder, source YAML")
     parser.add_argument("--config", type=Path, metavar="YAML", help="the node's parameter file; default: guess topics")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (results/<time>)")
     parser.add_argument("--start", type=float, default=0.0, metavar="S", help="skip this much of the bag (%(default)s)")

@@ -193,7 +193,7 @@ def _manifest(options: argparse.Namespace) -> int:
 
 
 def _bag_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
-    from cross_view_loc.aerial.sources import open_source
+    from cross_view_loc.aerial.sources import NO_MAP, open_source
     from cross_view_loc.bags.manifest import manifest_rows
     from cross_view_loc.bags.offline import map_origin, refuse_map_of_elsewhere
     from cross_view_loc.bags.reader import FIX_TYPE, Bag
@@ -206,7 +206,7 @@ def _bag_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
         settings = with_topics(configured or Settings(), topics)
         map_path = options.map or settings.map_path
         if not map_path:
-            raise InputError("no map: give an .mbtiles or GeoTIFF file with --map, or set map_path in --config")
+            raise InputError(NO_MAP)
         truth = options.truth_topic or topics.truth
         if not truth:
             raise InputError("no ground truth: name its topic, Odometry in the map frame or NavSatFix, --truth-topic T")

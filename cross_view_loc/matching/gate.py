@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cross_view_loc.aerial.resolution import COARSEST_M_PER_PX
 from cross_view_loc.matching.alignment import Candidate
 from cross_view_loc.types import Estimate, Prior
 
@@ -36,6 +37,11 @@ class Gate:
         imagery = float(best.aerial.patch.valid.mean())
         if imagery < LEAST_IMAGERY:
             return f"map: only {imagery:.0%} of the aerial patch has imagery; fetch the tiles around the vehicle"
+        coarse = best.aerial.patch.meters_per_pixel_source
+        if coarse is not None and coarse > COARSEST_M_PER_PX:
+            return (
+                f"map: all imagery here has {coarse:.1f} m per pixel; fetch finer tiles around the vehicle"
+            )
         if confidence < self.min_confidence:
             return f"ambiguous: confidence {confidence:.2f} is below min_confidence {self.min_confidence:.2f}"
         if inlier_ratio < self.min_inlier_ratio:

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cross_view_loc.aerial.resolution import imagery_variance_m2
 from cross_view_loc.depth.source import DepthSource
 from cross_view_loc.errors import InputError
 from cross_view_loc.geometry.procrustes import Similarity, procrustes, procrustes_covariance, rotate
@@ -96,7 +97,8 @@ class Loc2Matcher:
             rotation = prior.yaw_rad + camera_azimuth_rad - self.spec.heading_in_tile_rad
             rotation = math.remainder(round(rotation / SNAP_HEADING_RAD) * SNAP_HEADING_RAD, 2 * math.pi)
         east, north = round(prior.east_m / SNAP_M) * SNAP_M, round(prior.north_m / SNAP_M) * SNAP_M
-        key = (east, north, round(rotation, 6))
+        arrived = (float(getattr(aerial_map, name, 0)) for name in ("revision", "changes"))  # another picture by now?
+        key = (east, north, round(rotation, 6), *arrived)
         if self._last is None or self._last[0] is not aerial_map or self._last[1] != key:
             patch = aerial_map.patch(east, north, self.spec.aerial_px, self.spec.meters_per_pixel, rotation)
             tokens = self.backbone(to_unit_image(patch.image, self.spec.aerial_px, self.spec.aerial_px))
@@ -178,7 +180,7 @@ def locate_loc2(
     rotation[:2, :2] = axes
     local = procrustes_covariance(_source(found), found.cells.points_patch, weight, solution, at_base)
     covariance = rotation @ local.double().cpu().numpy() @ rotation.T
-    covariance[:2, :2] += np.eye(2) * settings.map_std_m**2
+    covariance[:2, :2] += np.eye(2) * (settings.map_std_m**2 + imagery_variance_m2(patch))
     ratio = _agreement(found, solution)
     reason = _why_refused(prior, float(east), float(north), yaw, ratio, settings.least_inlier_ratio)
     return Estimate(
