@@ -39,9 +39,7 @@ class Gate:
             return f"map: only {imagery:.0%} of the aerial patch has imagery; fetch the tiles around the vehicle"
         coarse = best.aerial.patch.meters_per_pixel_source
         if coarse is not None and coarse > COARSEST_M_PER_PX:
-            return (
-                f"map: all imagery here has {coarse:.1f} m per pixel; fetch finer tiles around the vehicle"
-            )
+            return f"map: all imagery here has {coarse:.1f} m per pixel; fetch finer tiles around the vehicle"
         if confidence < self.min_confidence:
             return f"ambiguous: confidence {confidence:.2f} is below min_confidence {self.min_confidence:.2f}"
         if inlier_ratio < self.min_inlier_ratio:
