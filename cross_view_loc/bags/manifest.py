@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from cross_view_loc.bags.reader import FIX_TYPE, ODOMETRY_TYPE, Bag, BagTopics
 from cross_view_loc.bags.runner import BagRunner, read_truth
+from cross_view_loc.bags.truth import pose_of_exact_prior
 from cross_view_loc.errors import InputError, MissingInputError
 from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection
 from cross_view_loc.geometry.transforms import Matrix, to_quaternion, yaw_of
@@ -27,8 +28,6 @@ from cross_view_loc.inputs.stamps import to_ns
 from cross_view_loc.settings import Settings
 from cross_view_loc.types import Estimate, Frame, Prior
 
-LARGEST_HEADING_ERROR_RAD = math.radians(15.0)
-"""Of a pose by GNSS: where the heading is not known this well, the image is left out."""
 JPEG_QUALITY = 95
 T_map_base_of = Callable[[int, Prior], Matrix | None]
 
@@ -107,7 +106,7 @@ def manifest_rows(
         raise InputError(f"--every-m is {every_m:g}; give metres between images, 0 for all of them")
     projection = MapProjection(origin)
     settings = dataclasses.replace(settings, map_projection="enu")
-    pose_at = _by_prior
+    pose_at = pose_of_exact_prior
     if topic.type == FIX_TYPE:
         topics = dataclasses.replace(topics, fix=truth_topic)
         settings = dataclasses.replace(settings, fix_topic=truth_topic)
@@ -122,14 +121,3 @@ def manifest_rows(
     if not maker.rows:
         raise InputError(f"no image of {bag.path} has a pose on {truth_topic} at its stamp; check the stamps of both")
     return maker.rows, maker.without_truth
-
-
-def _by_prior(stamp_ns: int, prior: Prior) -> Matrix | None:
-    """The prior of an exact fix is the pose, where the heading is known."""
-    if prior.yaw_range_rad > LARGEST_HEADING_ERROR_RAD:
-        return None
-    T_map_base = np.eye(4)
-    c, s = math.cos(prior.yaw_rad), math.sin(prior.yaw_rad)
-    T_map_base[:2, :2] = [[c, -s], [s, c]]
-    T_map_base[:2, 3] = prior.east_m, prior.north_m
-    return T_map_base

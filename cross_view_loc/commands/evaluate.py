@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from cross_view_loc.commands import evaluate_bag
 from cross_view_loc.commands.train import parse_seeds
 from cross_view_loc.errors import InputError
 from cross_view_loc.settings import parameter_named
@@ -34,6 +35,8 @@ gaps: mild is another season and light; hard adds night, wet, a changed and disp
 depths: true is rendered, relative is the network's with a random scale per image, anchored to the camera's height
 Options that may be repeated are combined; a town is rendered once and measured under every combination.
 --out writes results.json, table.txt, risk_coverage.png, calibration.png and gallery/<row>/01.jpg …, the worst frames.
+A recording against its truth, the imagery's offset, fusion with odometry (`cross_view_loc evaluate bag --help`):
+  cross_view_loc evaluate bag drive/bag --map drive/map.mbtiles --config drive/localizer.yaml --fuse
 """
 PROTOCOL_CHOICES = ("offset", "heading_unknown", "gnss", "panorama")
 DEPTHS = ("learned", "flat", "true", "relative")
@@ -42,8 +45,16 @@ REGION_CHOICES = ("town", "suburb", "rural", "forest")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Options of the town bench."""
+    """Options of the benches."""
     benches = parser.add_subparsers(dest="bench", required=True)
+    evaluate_bag.configure(
+        benches.add_parser(
+            "bag",
+            help="a recording against its truth",
+            epilog=evaluate_bag.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+    )
     town = benches.add_parser("town", help="unseen procedural towns, exact truth")
     town.add_argument("--seeds", type=parse_seeds, default=[9000, 9001, 9002, 9003], metavar="A-B")
     town.add_argument("--frames", type=int, default=40, help="frames a town")
@@ -77,7 +88,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Render each bench once, then measure every setting on it."""
+    """Render each bench once, then measure every setting on it; a bag goes its own way."""
+    if options.bench == "bag":
+        return evaluate_bag.execute(options)
     _check(options)
     from cross_view_loc.evaluation.town_rows import combine, measure
     from cross_view_loc.localizer import LocalizerSettings

@@ -1,0 +1,152 @@
+"""`cross_view_loc evaluate bag`: a drive against its truth, the imagery's offset, and what fusing the poses gives."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from cross_view_loc.bags.offline import OfflineRun, open_run
+from cross_view_loc.bags.results import FrameRecord, result_folder, without_nan, write_json, write_results
+from cross_view_loc.bags.truth import RecordedTruth, read_recorded_truth, refuse_truth_of_elsewhere
+from cross_view_loc.commands.run import check_span, run_with_bar, show_guesses
+from cross_view_loc.errors import InputError
+from cross_view_loc.evaluation.map_offset import estimate_map_offset, yaml_advice
+from cross_view_loc.evaluation.runs import TRUTH_GAP_NS, run_row
+from cross_view_loc.settings import Settings, parameter_file_text
+
+EXAMPLES = """examples:
+  cross_view_loc evaluate bag drive/bag --map drive/map.mbtiles --config drive/localizer.yaml
+  cross_view_loc evaluate bag my_bag --map city.tif --truth /rtk/odometry --fuse
+  cross_view_loc evaluate bag my_bag --map city.tif --config car.yaml --truth truth.tum --calibrate --json
+
+Truth is an Odometry, PoseStamped or PoseWithCovarianceStamped topic in the map's frame, a NavSatFix topic (RTK), or a
+TUM file; it counts from map_origin. Printed are the errors, the imagery's offset with the YAML to set (where the truth
+is better than the map), with --fuse the errors of a small reference filter over odometry with the fixes and with our
+poses, with --calibrate what camera and covariance should be corrected by, fitted on the first half of the drive and
+tried on the second.
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("bag", type=Path, metavar="BAG", help="the recording")
+    parser.add_argument("--map", type=Path, metavar="MAP", help="as of `run`; default: map_path")
+    parser.add_argument("--config", type=Path, metavar="YAML", help="the node's parameter file; default: guess topics")
+    parser.add_argument("--truth", default="", metavar="TOPIC|FILE", help="default: the topic that is called truth")
+    parser.add_argument("--start", type=float, default=0.0, metavar="S", help="skip this much of the bag (%(default)s)")
+    parser.add_argument("--duration", type=float, metavar="S", help="use only this much of it")
+    parser.add_argument("--stride", type=int, default=1, metavar="N", help="every Nth image (%(default)s)")
+    parser.add_argument("--fuse", action="store_true", help="fuse with odometry in a reference filter, against GNSS")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="also write estimates, metrics and configuration there")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Localize the drive once and measure everything asked for on it."""
+    check_span(options)
+    configured = Settings.from_yaml(options.config) if options.config else None
+    show = show_guesses if configured is None else lambda topics: None
+    with open_run(options.bag, options.map, configured, show) as offline:
+        truth = read_recorded_truth(offline, options.truth)
+        span = offline.span(options.start, options.duration)
+        records = run_with_bar(offline.runner(offline.localizer().locate, options.stride), *span)
+        refuse_truth_of_elsewhere(truth, [record.prior for record in records if record.prior], TRUTH_GAP_NS)
+        rows = [run_row(records, truth.poses, offline.settings, bag=str(options.bag), against=truth.name)]
+        summary: dict[str, Any] = {"results": rows, "map_offset": _offset(offline, records, truth)}
+        if options.fuse:
+            rows += _fused_rows(offline, records, truth, span, options)
+    if options.out:
+        _write(options, offline, records, summary)
+    print(json.dumps(without_nan(summary)) if options.json else _text(summary))
+    return 0
+
+
+def _offset(offline: OfflineRun, records: list[FrameRecord], truth: RecordedTruth) -> dict[str, Any]:
+    """The imagery's offset as an object for JSON; only a reason where it cannot be told."""
+    try:
+        offset = estimate_map_offset(records, truth.poses, truth.std_m, offline.settings.map_std_m)
+    except InputError as error:
+        return {"reason": str(error)}
+    total, yaml = yaml_advice(offset, offline.source, offline.settings.map_path)
+    return {**dataclasses.asdict(offset), "significant": offset.is_significant, "map_offset_m": total, "yaml": yaml}
+
+
+def _fused_rows(
+    offline: OfflineRun,
+    records: list[FrameRecord],
+    truth: RecordedTruth,
+    span: tuple[int, int],
+    options: argparse.Namespace,
+) -> list[dict[str, object]]:
+    from cross_view_loc.evaluation.fusion import WAYS, fuse, fused_row, read_fusion_input
+
+    given = read_fusion_input(offline, records, *span)
+    return [fused_row(fuse(given, way), truth.poses, bag=str(options.bag), against=truth.name) for way in WAYS]
+
+
+def _write(
+    options: argparse.Namespace, offline: OfflineRun, records: list[FrameRecord], summary: dict[str, Any]
+) -> None:
+    folder = result_folder(options.out)
+    write_results(folder, records, offline.projection)
+    header = f"What `cross_view_loc evaluate bag {options.bag}` used."
+    (folder / "localizer.yaml").write_text(parameter_file_text(offline.settings, header), encoding="utf-8")
+    write_json(folder / "metrics.json", summary)
+
+
+COLUMNS = (
+    ("frames", "frames", "d"),
+    ("accepted", "accepted", ".0%"),
+    ("position_median_m", "median m", ".2f"),
+    ("position_mean_m", "mean m", ".2f"),
+    ("position_p95_m", "p95", ".2f"),
+    ("accepted_position_median_m", "acc. median", ".2f"),
+    ("accepted_position_p95_m", "acc. p95", ".2f"),
+    ("lateral_median_m", "lateral", ".2f"),
+    ("longitudinal_median_m", "longit.", ".2f"),
+    ("heading_median_deg", "heading °", ".2f"),
+    ("coverage_95", "in 95 %", ".0%"),
+    ("nees_per_dof", "NEES/3", ".2f"),
+    ("prior_position_median_m", "prior m", ".2f"),
+)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows aligned: every image by itself, then the fused ways; a figure without data is a dash."""
+    cells = [["", *(title for _, title, _ in COLUMNS)]]
+    for row in rows:
+        figures = ["–" if row[key] is None else format(row[key], style) for key, _, style in COLUMNS]
+        cells.append([str(row.get("fused") or row.get("part") or "every image"), *figures])
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    return "\n".join(
+        "  ".join(
+            text.ljust(w) if i == 0 else text.rjust(w) for i, (text, w) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in cells
+    )
+
+
+def _text(summary: dict[str, Any]) -> str:
+    lines = [table(summary["results"]), ""]
+    fused = {row["fused"]: row for row in summary["results"] if row.get("fused")}
+    gnss, poses = (fused.get(f"odometry+{way}", {}).get("position_mean_m") for way in ("gnss", "poses"))
+    if gnss and poses:
+        lines += [f"fused with poses, the mean error is {poses / gnss:.2f} of that fused with GNSS", ""]
+    return "\n".join([*lines, offset_text(summary["map_offset"])])
+
+
+def offset_text(offset: dict[str, Any]) -> str:
+    """The imagery's offset for people."""
+    if "reason" in offset:
+        return f"imagery offset: not estimated, {offset['reason']}"
+    told = (
+        f"imagery offset: east {offset['east_m']:+.2f} ± {offset['std_m'][0]:.2f} m, north {offset['north_m']:+.2f} ± "
+        f"{offset['std_m'][1]:.2f} m, from {offset['used']} of {offset['frames']} accepted frames"
+    )
+    if not offset["significant"]:
+        return f"{told}; not more than its uncertainty, so nothing to set"
+    indented = "\n".join(f"  {line}" for line in offset["yaml"].splitlines())
+    return f"{told}; to undo it:\n{indented}"
