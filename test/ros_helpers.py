@@ -259,9 +259,16 @@ class Vehicle:
 
 
 def vehicle_settings(**changes: Any) -> Settings:
-    """Settings that fit `Vehicle`."""
+    """Settings that fit `Vehicle`; without tracking, for `ConstantOffset` follows the prior and would walk away."""
     values = dict(image_topic="/image", camera_info_topic="/camera_info", fix_topic="/fix", odometry_topic="/odometry")
-    values |= dict(imu_topic="/imu", map_origin=ORIGIN, tf_mode="map_to_odom", input_timeout_s=1.0, prior_wait_s=1.0)
+    values |= dict(
+        imu_topic="/imu",
+        map_origin=ORIGIN,
+        tf_mode="map_to_odom",
+        input_timeout_s=1.0,
+        prior_wait_s=1.0,
+        tracking=False,
+    )
     return Settings.from_mapping(values | changes)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
@@ -22,6 +23,8 @@ from cross_view_loc.node.outputs import Outputs
 from cross_view_loc.node.subscriptions import subscribe
 from cross_view_loc.node.worker import NewestFirstWorker
 from cross_view_loc.settings import Settings
+from cross_view_loc.tracking.tracked import locate_tracked
+from cross_view_loc.types import Estimate, Frame, Prior
 
 LONGEST_LATENCY_S = 60.0
 """More means that the stamps are of another clock (a bag played without sim time)."""
@@ -38,6 +41,8 @@ class Pipeline:
         self._log = node.get_logger()
         self.complain = Complaints(lambda text: self._log.warning(text))
         self.assembler = FrameAssembler(settings)
+        self.tracker = settings.tracker()
+        """Judges the estimates as a sequence; None when tracking is off."""
         self.outputs = Outputs(node, self.assembler, settings)
         self.worker: NewestFirstWorker[Any] | None = None
         self._subscriptions: list[Subscription] = []
@@ -54,11 +59,15 @@ class Pipeline:
             self.assembler.use_projection(projection)
             self._tiles_ahead = self._map_file.tiles_ahead(projection, self.settings)
             self._last_stamp_ns = -1
+            if self.tracker is not None:
+                self.tracker.reset("the map's origin was set")
         self._log.info(f"map: {projection}")
 
     def start(self) -> None:
         """Subscribe, and work on what comes."""
         self.assembler.reset()
+        if self.tracker is not None:
+            self.tracker.reset("started")
         self._last_stamp_ns = -1
         self._seen_time_jumps = self.assembler.time_jumps
         self.worker = NewestFirstWorker(
@@ -83,6 +92,8 @@ class Pipeline:
     def apply(self, settings: Settings) -> None:
         """Work with changed settings from the next image on."""
         self.settings = self.assembler.settings = settings
+        if self.tracker is not None:
+            self.tracker.rules = settings.tracker_rules()
         if hasattr(self._localizer, "settings"):
             self._localizer.settings = settings.localizer_settings()
 
@@ -152,16 +163,24 @@ class Pipeline:
         if self.assembler.time_jumps != self._seen_time_jumps:
             self._seen_time_jumps = self.assembler.time_jumps
             self._last_stamp_ns = -1
+            if self.tracker is not None:
+                self.tracker.time_jumped()
             self._log.warning("stamps jumped back: inputs before the jump are forgotten")
         refusal = self._wrong_stamp(stamp)
         if refusal is not None:
             kind, problem = refusal
             self.complain(kind, problem, self.health.not_localized(kind, problem))
             return
-        frame, prior = self.assembler.assemble(message)
-        if self._tiles_ahead is not None:  # before the estimate: without imagery there is none
-            self._tiles_ahead.moved(prior.stamp_ns, prior.east_m, prior.north_m)
-        estimate = self._localizer.locate([frame], prior)
+        try:
+            frame = self.assembler.frame(message)
+            prior, no_prior = self.assembler.prior(stamp)
+            motion = self.assembler.motion(stamp)
+            located = locate_tracked(self.tracker, self._locate, [frame], prior, motion, no_prior)
+        except CrossViewError as error:
+            if self.tracker is not None:
+                self.tracker.missing(str(error), stamp)
+            raise
+        estimate = located.estimate
         self._last_stamp_ns = stamp
         problem = ""
         try:
@@ -175,6 +194,11 @@ class Pipeline:
         is_measurable = 0.0 <= latency_s <= LONGEST_LATENCY_S
         self.health.localized(estimate.accepted, estimate.reason, compute_s, latency_s if is_measurable else None)
         self.outputs.publish_debug([frame], estimate, settings)
+
+    def _locate(self, frames: Sequence[Frame], search: Prior) -> Estimate:
+        if self._tiles_ahead is not None:  # before the estimate: without imagery there is none
+            self._tiles_ahead.moved(search.stamp_ns, search.east_m, search.north_m)
+        return self._localizer.locate(frames, search)
 
     def _wrong_stamp(self, stamp: int) -> tuple[str, str] | None:
         """Why an image of this stamp is dropped: a name to count it by and a sentence; None when it is not."""
