@@ -102,6 +102,7 @@ setup(
         "console_scripts": [
             f"{NAME} = {NAME}.cli:main",
             f"localizer = {NAME}.node.main:main",
+            f"check_map_origin = {NAME}.node.origin_check:main",
         ]
     },
     options=script_folder_options(),

@@ -14,9 +14,15 @@ from launch import LaunchContext, LaunchDescription
 
 SHARE = Path(get_package_share_directory("cross_view_loc"))
 
+OVERRIDES = (
+    ("map_path", "Aerial imagery (.mbtiles, .tif, a source's .yaml); empty = what params_file says."),
+    ("tf_mode", "none, map_to_odom, map_to_base or child; empty = what params_file says."),
+)
+"""Parameters that an argument replaces when it is given."""
+
 ARGUMENTS = (
     ("params_file", str(SHARE / "config" / "localizer.yaml"), "Parameter file; this package's holds every parameter."),
-    ("map_path", "", "Aerial imagery (.mbtiles, .tif); empty = what params_file says."),
+    *((name, "", text) for name, text in OVERRIDES),
     ("use_sim_time", "false", "Take the time from /clock."),
     ("namespace", "", "Namespace of the node and of its relative topics."),
     ("log_level", "info", "debug, info, warn, error or fatal."),
@@ -27,8 +33,7 @@ def _localizer(context: LaunchContext) -> list[Node]:
     argument = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
     overrides: dict[str, str | bool] = {"use_sim_time": argument["use_sim_time"].lower() in ("true", "1", "yes")}
     # Handed on only when given, so that an empty default never beats the file.
-    if argument["map_path"]:
-        overrides["map_path"] = argument["map_path"]
+    overrides |= {name: argument[name] for name, _ in OVERRIDES if argument[name]}
     return [
         Node(
             package="cross_view_loc",

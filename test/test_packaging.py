@@ -88,7 +88,7 @@ def test_entry_points_exist(setup):
     for line in setup["entry_points"]["console_scripts"]:
         name, target = (part.strip() for part in line.split("="))
         module, function = target.split(":")
-        assert name in ("cross_view_loc", "localizer")
+        assert name in ("cross_view_loc", "localizer", "check_map_origin")
         tree = ast.parse((ROOT / (module.replace(".", "/") + ".py")).read_text(encoding="utf-8"))
         assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
