@@ -216,3 +216,15 @@ def test_holes_between_two_parts(city, tmp_path, capsys):
     (hole,) = result["holes"]
     assert hole["from_start_m"] == pytest.approx(2 / 3 * result["track_m"], rel=0.01)
     assert len(Area(lines=(np.array([column_middle(5)]),)).tiles([ZOOM])) == 1
+
+
+def test_the_benchmark_of_the_map_ends_and_its_memories_are_bounded(capsys, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    rows = run_json(["benchmark", "map", "--frames", "2", "--drive-km", "0.6"], capsys)["results"]
+    assert [row["setting"] for row in rows] == [
+        "cold, HTTP on the loopback", "prefetch, loopback", "warm disk", "warm memory", "0.6 km drive",
+    ]  # fmt: skip
+    drive = rows[-1]
+    assert drive["patches"] == 12 and drive["empty_patches"] == 0 and drive["tiles_fetched"] > 50
+    assert 0 < drive["absent_tiles_most"] < drive["tiles_fetched"] and 0 < drive["decoded_tiles_most"] <= 256
+    assert rows[1]["tiles"] > 100 and rows[1]["tiles_per_s"] > 0.0

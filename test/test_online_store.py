@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from fault_helpers import Answer, FaultServer, picture
@@ -28,7 +29,7 @@ from cross_view_loc.aerial.online import OnlineStore
 from cross_view_loc.aerial.tiled_source import TiledSource
 from cross_view_loc.aerial.tiles import TileKey
 from cross_view_loc.errors import InputError
-from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection, mercator_meters_per_pixel
+from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection, mercator_geodetic, mercator_meters_per_pixel
 
 KEY = TileKey(15, 17000, 11000)
 KEYS = [TileKey(15, 17001 + index, 11000) for index in range(40)]
@@ -165,6 +166,37 @@ def test_placeholders_vanish_also_from_before(make, server: FaultServer) -> None
     assert report.missing == 3 and report.fetched == 7
     assert all(store.read(key) is None for key in KEYS[:10]) and list(store.cache.keys()) == []
     assert "a placeholder and no imagery" in store.problems[0]
+
+
+def test_a_placeholder_leaves_decoded_memory_and_a_newer_tile_replaces_the_old(make, server: FaultServer) -> None:
+    """Until enough tiles had the same bytes a patch was cut of them; afterwards it must not be cut of them again."""
+    middle_deg = mercator_geodetic(KEYS[0].column + 0.5, KEYS[0].row + 0.5, 15, tile_size=1)
+    place = tuple(np.full((2, 2), float(value)) for value in middle_deg)
+    now_s = [1.7e9]
+    store = make(now=lambda: now_s[0], zoom_min=15, zoom_max=15)
+    source = TiledSource(store)
+
+    def color() -> list[int] | None:
+        image, valid = source.sample(*place, 3.0)
+        return image[0, 0].tolist() if valid.all() else None
+
+    server.answers[KEYS[0]] = Answer(body=plain(40))
+    store.fetch_all(KEYS[:1])
+    assert color() == [40, 40, 40] and source.decoded == 1 and store.changes == 0
+    now_s[0] += 30 * 86400.0
+    server.answers[KEYS[0]] = Answer(body=plain(90))
+    store.fetch_all(KEYS[:1])
+    assert color() == [90, 90, 90] and source.decoded == 1 and store.changes == 1, "the newer one"
+    for key in KEYS[1:8]:
+        server.answers[key] = Answer(body=plain(90))
+    report = store.fetch_all(KEYS[1:8])
+    assert report.missing == 1 and store.changes == 8
+    assert color() is None and source.decoded == 0
+    assert store.held["tiles"] == 0 and store.held["absent"] == 8 and store.held["changed"] == 7
+
+
+def plain(level: int) -> bytes:
+    return bytes(cv2.imencode(".png", np.full((256, 256, 3), level, np.uint8))[1])
 
 
 def test_offline_never_touches_the_network(make, server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:

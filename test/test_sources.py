@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import re
 import threading
 import time
 import urllib.request
@@ -24,8 +25,10 @@ from map_helpers import (
     write_pmtiles,
 )
 
+from cross_view_loc.aerial.http_policy import BackOff
 from cross_view_loc.aerial.map import AerialMap
 from cross_view_loc.aerial.offsets import OffsetSource
+from cross_view_loc.aerial.raster_client import RasterClient
 from cross_view_loc.aerial.sources import open_source
 from cross_view_loc.aerial.spec import SourceSpec
 from cross_view_loc.aerial.tiled_source import TiledSource
@@ -143,7 +146,7 @@ class SceneServer:
     """Serves the scene as XYZ tiles, WMTS by key-value, WMS by any box, and files; notes what it was asked."""
 
     def __init__(self, files=None):
-        self.files, self.asked, server = files or {}, [], self
+        self.files, self.asked, self.status, server = files or {}, [], 200, self
 
         class Handler(BaseHTTPRequestHandler):
             def do_HEAD(self):
@@ -177,7 +180,7 @@ class SceneServer:
     def answer(self, path):
         parts = urlsplit(path)
         if parts.path in self.files:
-            return 200, self.files[parts.path]
+            return self.status, self.files[parts.path]
         if parts.path.startswith(("/xyz/", "/tms/")):
             _, scheme, zoom, column, row = parts.path.removesuffix(".png").split("/")
             key = TileKey(int(zoom), int(column), int(row))
@@ -283,6 +286,61 @@ def test_a_remote_geotiff_comes_by_ranges_and_as_cached_tiles(tmp_path, expected
     source, patch = open_and_wait(path, tmp_path / "cache.mbtiles")
     assert abs(patch.image.astype(float) - expected.image).mean() <= 1.0
     source.store.close()
+    server.http.shutdown()
+    server.http.server_close()
+
+
+RASTER_FAULTS = {
+    "missing": (404, True, r"HTTP response code: 404\); check the address and the network; it is not asked any more"),
+    "forbidden": (403, True, r"HTTP response code: 403\).*start again once that is mended"),
+    "failing": (500, False, r"HTTP response code: 500\); check the address and the network\.$"),
+    "too many": (429, False, r"HTTP response code: 429"),
+    "error page": (200, False, "not recognized as being in a supported file format"),
+    "no place": (0, True, "has no georeference; use the orthophoto's GeoTIFF"),
+}
+
+
+@pytest.mark.parametrize("case", RASTER_FAULTS)
+def test_a_remote_geotiff_that_fails_is_left_in_peace_and_asked_again_where_that_helps(case, tmp_path):
+    """GDAL itself would remember the first failure for as long as the process lives."""
+    rasterio = pytest.importorskip("rasterio")
+    status, is_lasting, sentence = RASTER_FAULTS[case]
+    file = write_geotiff(tmp_path / "o.tif", SCENE, "EPSG:25832", 40.0, 0.15)
+    with rasterio.open(tmp_path / "bare.tif", "w", driver="GTiff", width=9, height=9, count=3, dtype="uint8") as bare:
+        bare.write(np.zeros((3, 9, 9), np.uint8))
+    failing = {"/o.tif": (tmp_path / "bare.tif").read_bytes() if status == 0 else b"<html>please log in</html>"}
+    server = SceneServer(failing)
+    server.status = status or 200
+    spec = SourceSpec.from_mapping({"kind": "geotiff", "url": f"{server.url}/o.tif", "name": "cog", "rate_per_s": 1000})
+    client = RasterClient(spec, BackOff(first_s=1000.0))
+    answer = client.fetch(TileKey.at(LAT, LON, 20))
+    assert answer.status == ("refused" if is_lasting else "failed") and answer.was_asked
+    assert re.search(rf"^cog, tile 20/\d+/\d+: {server.url}/o.tif .*{sentence}", answer.reason), answer.reason
+    asked = len(server.asked)
+    server.files["/o.tif"], server.status = file.read_bytes(), 200
+    again = client.fetch(TileKey.at(LAT, LON, 20))
+    assert not again.was_asked and again.reason and len(server.asked) == asked, "left in peace"
+    client.back_off = BackOff()
+    assert client.fetch(TileKey.at(LAT, LON, 20)).status == ("refused" if is_lasting else "ok")
+    client.close()
+    server.http.shutdown()
+    server.http.server_close()
+
+
+def test_a_remote_geotiff_that_breaks_off_comes_back(tmp_path):
+    pytest.importorskip("rasterio")
+    file = write_geotiff(tmp_path / "o.tif", SCENE, "EPSG:25832", 150.0, 0.15, blockxsize=256, blockysize=256)
+    server = SceneServer({"/o.tif": file.read_bytes()})
+    spec = SourceSpec.from_mapping({"kind": "geotiff", "url": f"{server.url}/o.tif", "name": "cog", "rate_per_s": 1000})
+    client = RasterClient(spec, BackOff(first_s=1e-9))
+    assert client.fetch(TileKey.at(LAT, LON, 20)).status == "ok"
+    server.status = 503
+    broken = client.fetch(TileKey.at(LAT + 0.001, LON, 20))
+    assert broken.status == "failed" and re.search(r"^cog, tile .*cannot be read at columns .*network", broken.reason)
+    assert "503" in client.fetch(TileKey.at(LAT + 0.001, LON, 20)).reason, "opened anew, it is told"
+    server.status = 200
+    assert client.fetch(TileKey.at(LAT + 0.001, LON, 20)).status == "ok"
+    client.close()
     server.http.shutdown()
     server.http.server_close()
 

@@ -116,6 +116,21 @@ def use_wal(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA journal_size_limit={4 << 20}")
 
 
+def stand_alone(path: Path) -> None:
+    """Fold what lies beside a closed file into it, so that it can be copied and read from a read-only disk.
+
+    Does nothing while another process uses the file; opening it as a cache again brings the files beside it back.
+    """
+    if not path.is_file():
+        return
+    with (
+        contextlib.suppress(sqlite3.Error, OSError),
+        exclusive(path),
+        contextlib.closing(connect(path, READ_WAIT_S)) as connection,
+    ):
+        connection.execute("PRAGMA journal_mode=DELETE").fetchone()
+
+
 def roll_back(connection: sqlite3.Connection) -> None:
     """End a failed transaction; SQLite may have done so itself."""
     with contextlib.suppress(sqlite3.Error):

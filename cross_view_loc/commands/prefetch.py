@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from cross_view_loc.aerial import cache_file
 from cross_view_loc.aerial.areas import Area, parse_box, parse_zooms
+from cross_view_loc.aerial.capabilities import with_capabilities
 from cross_view_loc.aerial.coverage import Coverage, survey
 from cross_view_loc.aerial.fetch_all import FetchReport
 from cross_view_loc.aerial.mbtiles import MbtilesStore
@@ -60,7 +62,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> int:
     """Say what it takes, ask, fetch, say what is there now."""
     area = _area(options)
-    spec = _with_capabilities(SourceSpec.from_yaml(options.source))
+    described = SourceSpec.from_yaml(options.source)
+    spec = _with_capabilities(described)
     refuse_unless_allowed(spec)
     if options.out.suffix.lower() != ".mbtiles":
         raise InputError(f"--out {options.out} is not an .mbtiles file; give a name that ends in .mbtiles")
@@ -74,6 +77,8 @@ def execute(options: argparse.Namespace) -> int:
     if not options.yes and not _agreed(plan):
         say("nothing was fetched and nothing written")
         return 1
+    if described.capabilities_url:
+        with_capabilities(described, out, False)  # kept beside the file, so that the YAML works offline with it
     report = _fetch(spec, plan, out)
     coverage = survey(MbtilesStore(out), plan.tiles) if _has_tiles(report) else Coverage()
     picture = out.with_suffix(".png") if coverage.wanted else None
@@ -112,8 +117,6 @@ def _with_capabilities(spec: SourceSpec) -> SourceSpec:
     """The spec with zooms and bounds that the service states, read without leaving anything on the disk."""
     if not spec.capabilities_url:
         return spec
-    from cross_view_loc.aerial.capabilities import with_capabilities
-
     with tempfile.TemporaryDirectory() as folder:
         return with_capabilities(spec, Path(folder) / "map.mbtiles", False)
 
@@ -156,6 +159,7 @@ def _fetch(spec: SourceSpec, plan: Plan, out: Path) -> FetchReport:
         raise
     finally:
         store.close()
+        cache_file.stand_alone(out)
 
 
 def _has_tiles(report: FetchReport) -> bool:
