@@ -22,7 +22,7 @@ import torch
 from cross_view_loc.aerial.resolution import imagery_variance_m2
 from cross_view_loc.depth.learned import LearnedDepth
 from cross_view_loc.depth.source import DepthSource, FlatGround
-from cross_view_loc.errors import InputError
+from cross_view_loc.errors import InputError, NoImageryError
 from cross_view_loc.matching.aerial_cache import AerialFeatureCache, PatchSource
 from cross_view_loc.matching.alignment import ESTIMATORS, Candidate, align, confidence
 from cross_view_loc.matching.encoders import load_matcher
@@ -33,7 +33,7 @@ from cross_view_loc.matching.loc2.backbone import DINOV2_LARGE
 from cross_view_loc.matching.loc2.pipeline import Loc2Matcher, Loc2Settings, locate_loc2
 from cross_view_loc.matching.matches import guided_matches
 from cross_view_loc.matching.posterior import read_calibration
-from cross_view_loc.matching.search import aerial_features, heading_sectors, make_lattice
+from cross_view_loc.matching.search import aerial_features, heading_sectors, make_lattice, parts
 from cross_view_loc.networks.weights import DEPTH_FILE, MATCHER_FILE, SHIPPED
 from cross_view_loc.types import Estimate, Frame, Prior
 
@@ -122,18 +122,30 @@ class Localizer:
     def _candidates(
         self, frames: Sequence[Frame], ground: GroundObservation, prior: Prior, clock: _Clock
     ) -> list[Candidate]:
-        """The best pose of each patch; one patch unless the heading is quite uncertain."""
+        """The best pose of each patch; one patch unless the heading is quite uncertain or the search wide.
+
+        Raises NoImageryError when no patch has any imagery.
+        """
         generator = torch.Generator(self.device).manual_seed(self.settings.seed)
         candidates = []
         sectors = heading_sectors(prior)
-        for rotation_rad, yaws in sectors:
-            aerial = aerial_features(self.aerial, frames, prior, rotation_rad)
+        is_disc, nothing_there = len(sectors) > 1, None
+        for rotation_rad, yaws, part in (
+            (rotation, yaws, part) for rotation, yaws in sectors for part in parts(prior, rotation, is_disc)
+        ):
+            try:
+                aerial = aerial_features(self.aerial, frames, part, rotation_rad)
+            except NoImageryError as error:  # beyond the map's edge, where the rest of a wide search need not lie
+                nothing_there = error
+                continue
             clock.lap("aerial")
-            lattice = make_lattice(aerial, prior, yaws, self.depth.log_scale_std, is_disc=len(sectors) > 1)
+            lattice = make_lattice(aerial, part, yaws, self.depth.log_scale_std, is_disc, prior)
             candidates.append(
                 align(ground, aerial, lattice, self.matcher, self.calibration, generator, self.settings.estimator)
             )
             clock.lap("align")
+        if nothing_there is not None and not candidates:
+            raise nothing_there
         return candidates
 
     def _estimate(

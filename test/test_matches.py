@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from cross_view_loc.geometry.procrustes import rotate
 from cross_view_loc.geometry.robust import PoseLimits, RobustSettings, align_robustly
 from cross_view_loc.matching.consensus import GroundCells, Layer, Mode, body_to_patch, grid_position
-from cross_view_loc.matching.guided import refine_by_matches
 from cross_view_loc.matching.encoders import CELL_M
+from cross_view_loc.matching.guided import refine_by_matches
 from cross_view_loc.matching.matches import consensus_judge, draw_distinct, draw_matches, match_scores
 
 CELLS, TRUTH = 40, torch.tensor([2.3, -3.1, 0.06, 0.0])

@@ -21,6 +21,11 @@ SNAP_HEADING_RAD = math.radians(5.0)
 """Patches are cut at multiples of these, so that neighbouring frames ask for the same one."""
 
 
+def snapped_heading(rotation_rad: float) -> float:
+    """How a patch for a vehicle that faces about `rotation_rad` is turned."""
+    return round(rotation_rad / SNAP_HEADING_RAD) * SNAP_HEADING_RAD
+
+
 class PatchSource(Protocol):
     """Anything that cuts metric patches: an AerialMap, or one image file."""
 
@@ -91,7 +96,7 @@ class AerialFeatureCache:
         worth encoding. Rounded to metres, so that a camera that trembles on its mount finds its patches again.
         """
         ahead = (float(round(ahead[0])), float(round(ahead[1])))
-        rotation = round(rotation_rad / SNAP_HEADING_RAD) * SNAP_HEADING_RAD
+        rotation = snapped_heading(rotation_rad)
         snapped_east, snapped_north = round(east_m / SNAP_M) * SNAP_M, round(north_m / SNAP_M) * SNAP_M
         rotation = math.remainder(rotation, 2 * math.pi)
         key = (snapped_east, snapped_north, round(rotation, 6), *ahead, size_px)

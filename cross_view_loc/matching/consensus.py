@@ -49,6 +49,8 @@ class Lattice:
     """Deviation of a Gaussian prior on the log of the scale."""
     is_disc: bool = False
     """Search the inscribed disc: patches of different rotation then search the same positions."""
+    disc: Tensor | None = None
+    """(3,) right, up and radius of another disc than the inscribed one: that of the search this is a part of."""
 
     @property
     def shifts_m(self) -> Tensor:
@@ -56,10 +58,22 @@ class Lattice:
         side = torch.arange(2 * self.radius_cells + 1, device=self.prior.device)
         return (side - self.radius_cells) * CELL_M
 
+    def outside_disc(self) -> Tensor:
+        """(2R+1, 2R+1) of up-shift, right-shift: what the disc leaves out."""
+        shifts = self.shifts_m
+        if self.disc is None:
+            return torch.hypot(shifts[:, None], shifts[None]) > self.radius_cells * CELL_M
+        right, up = self.prior[0] + shifts - self.disc[0], self.prior[1] + shifts - self.disc[1]
+        return torch.hypot(up[:, None], right[None]) > self.disc[2]
+
     def cpu(self) -> Lattice:
         """The same lattice with its tensors on the CPU."""
         return replace(
-            self, prior=self.prior.cpu(), headings_rad=self.headings_rad.cpu(), log_scales=self.log_scales.cpu()
+            self,
+            prior=self.prior.cpu(),
+            headings_rad=self.headings_rad.cpu(),
+            log_scales=self.log_scales.cpu(),
+            disc=None if self.disc is None else self.disc.cpu(),
         )
 
     def holds(self, pose: Tensor) -> bool:
@@ -166,9 +180,7 @@ def score_lattice(
             best = volume[central].amax((1, 2))
             headings = (best > best.max() - hopeless).nonzero()[:, 0].tolist()
     if lattice.is_disc:
-        shifts = lattice.shifts_m
-        outside = torch.hypot(shifts[:, None], shifts[None]) > lattice.radius_cells * CELL_M
-        volume = volume.masked_fill(outside, -math.inf)
+        volume = volume.masked_fill(lattice.outside_disc(), -math.inf)
     return volume
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
-from cross_view_loc.matching.aerial_cache import AerialFeatureCache, AerialFeatures
+from cross_view_loc.matching.aerial_cache import AerialFeatureCache, AerialFeatures, snapped_heading
 from cross_view_loc.matching.consensus import Lattice
 from cross_view_loc.matching.encoders import AERIAL_METERS_PER_PIXEL, CELL_M
 from cross_view_loc.matching.ground import mean_direction
@@ -21,6 +22,8 @@ REACH_M = 40.0
 LOG_SCALE_STEP = 0.08
 WELL_KNOWN_SCALE_STD = 0.03
 """Below this, refinement alone finds the scale."""
+WIDEST_PATCH_RADIUS_M = 40.0
+"""A wider search takes several patches: memory for one grows with its area, and none is kept for the next frame."""
 
 
 def heading_sectors(prior: Prior) -> list[tuple[float, list[float]]]:
@@ -37,6 +40,31 @@ def heading_sectors(prior: Prior) -> list[tuple[float, list[float]]]:
     return [(sector[steps // 2], sector) for sector in yaws]
 
 
+def parts(prior: Prior, rotation_rad: float, is_disc: bool) -> list[Prior]:
+    """The prior itself, or the squares of a grid that make up a wide one, turned as their patches are.
+
+    Their lattices lie side by side, so that no pose is scored twice; squares wholly outside the disc are left out.
+    """
+    if prior.radius_m <= WIDEST_PATCH_RADIUS_M:
+        return [prior]
+    whole = 2 * math.ceil(prior.radius_m / CELL_M) + 1
+    count = math.ceil(prior.radius_m / WIDEST_PATCH_RADIUS_M)
+    radius_cells = math.ceil((whole / count - 1) / 2)
+    step_m = (2 * radius_cells + 1) * CELL_M
+    axis_rad = snapped_heading(rotation_rad)
+    c, s = math.cos(axis_rad), math.sin(axis_rad)
+    found = []
+    for row in range(count):
+        for column in range(count):
+            forward, left = (row - (count - 1) / 2) * step_m, (column - (count - 1) / 2) * step_m
+            nearest = math.hypot(max(abs(forward) - step_m / 2, 0.0), max(abs(left) - step_m / 2, 0.0))
+            if is_disc and nearest > prior.radius_m:
+                continue
+            east, north = prior.east_m + c * forward - s * left, prior.north_m + s * forward + c * left
+            found.append(replace(prior, east_m=east, north_m=north, radius_m=radius_cells * CELL_M))
+    return found
+
+
 def aerial_features(
     cache: AerialFeatureCache, frames: Sequence[Frame], prior: Prior, rotation_rad: float
 ) -> AerialFeatures:
@@ -51,18 +79,30 @@ def aerial_features(
 
 
 def make_lattice(
-    aerial: AerialFeatures, prior: Prior, yaws: Sequence[float], log_scale_std: float, is_disc: bool = False
+    aerial: AerialFeatures,
+    prior: Prior,
+    yaws: Sequence[float],
+    log_scale_std: float,
+    is_disc: bool = False,
+    whole: Prior | None = None,
 ) -> Lattice:
-    """Shifts, headings and scales about the prior, in a patch's coordinates, where the patch's features are."""
+    """Shifts, headings and scales about the prior, in a patch's coordinates, where the patch's features are.
+
+    `whole` is the search that the prior is one of the `parts` of.
+    """
+    disc = None
+    if is_disc and whole is not None and whole is not prior:
+        disc = [*aerial.to_patch(whole.east_m, whole.north_m), math.ceil(whole.radius_m / CELL_M) * CELL_M]
     device = aerial.descriptors.device
     middle = math.remainder(yaws[len(yaws) // 2] - aerial.patch.rotation_rad, 2 * math.pi)
     return Lattice(
         torch.tensor(aerial.to_patch(prior.east_m, prior.north_m), dtype=torch.float32, device=device),
-        math.ceil(prior.radius_m / CELL_M),
+        math.ceil(prior.radius_m / CELL_M - 1e-6),
         torch.tensor([middle + yaw - yaws[len(yaws) // 2] for yaw in yaws], device=device),
         log_scales(log_scale_std).to(device),
         log_scale_std,
         is_disc,
+        None if disc is None else torch.tensor(disc, dtype=torch.float32, device=device),
     )
 
 
