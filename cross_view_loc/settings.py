@@ -101,6 +101,34 @@ class Settings:
         maximum=5.0,
         live=True,
     )
+    tf_rate_hz: float = _setting(
+        10.0,
+        _FRAMES,
+        "map_to_odom is sent so often between estimates, so that TF stays current; 0 = only with estimates.",
+        minimum=0.0,
+        maximum=100.0,
+    )
+    map_to_odom_motion: str = _setting(
+        "jump",
+        _FRAMES,
+        "map_to_odom follows an estimate at once, or smooth: no faster than correction_speed_m_per_s and _yaw_rate.",
+        choices=("jump", "smooth"),
+        live=True,
+    )
+    correction_speed_m_per_s: float = _setting(
+        1.0,
+        _FRAMES,
+        "Smooth corrections move the vehicle no faster than this, beside its own motion.",
+        minimum=0.001,
+        maximum=100.0,
+        live=True,
+    )
+    correction_yaw_rate_deg_per_s: float = _setting(
+        5.0, _FRAMES, "Smooth corrections turn it no faster than this.", minimum=0.01, maximum=360.0, live=True
+    )
+    correction_jump_m: float = _setting(
+        5.0, _FRAMES, "A correction larger than this is made at once all the same.", minimum=0.0, maximum=1e6, live=True
+    )
     child_frame: str = _setting("cross_view_base_link", _FRAMES, "Name of the leaf frame of tf_mode child.")
 
     map_path: str = _setting(

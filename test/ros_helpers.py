@@ -259,7 +259,10 @@ class Vehicle:
 
 
 def vehicle_settings(**changes: Any) -> Settings:
-    """Settings that fit `Vehicle`; without tracking, for `ConstantOffset` follows the prior and would walk away."""
+    """Settings that fit `Vehicle`; without tracking, for `ConstantOffset` follows the prior and would walk away.
+
+    Transforms come with estimates only, so that each can be told from its stamp.
+    """
     values = dict(image_topic="/image", camera_info_topic="/camera_info", fix_topic="/fix", odometry_topic="/odometry")
     values |= dict(
         imu_topic="/imu",
@@ -268,6 +271,7 @@ def vehicle_settings(**changes: Any) -> Settings:
         input_timeout_s=1.0,
         prior_wait_s=1.0,
         tracking=False,
+        tf_rate_hz=0.0,
     )
     return Settings.from_mapping(values | changes)
 

@@ -36,9 +36,7 @@ def test_lattices_of_the_parts_tile_the_search(radius_m, is_disc) -> None:
     places = []
     for part in search.parts(prior, 0.4, is_disc):
         assert part.radius_m <= search.WIDEST_PATCH_RADIUS_M + CELL_M
-        patch = type(
-            "P", (), {"center_east_m": 0.0, "center_north_m": 0.0, "rotation_rad": search.snapped_heading(0.4)}
-        )
+        patch = SimpleNamespace(center_east_m=0.0, center_north_m=0.0, rotation_rad=search.snapped_heading(0.4))
         aerial = AerialFeatures(patch, torch.zeros(1), torch.zeros(1))
         lattice = search.make_lattice(aerial, part, [0.4], 0.01, is_disc, prior)
         shifts = lattice.shifts_m

@@ -40,7 +40,7 @@ class Outputs:
         if not estimate.accepted:
             return
         self._pose.publish(message)
-        self.tf.publish(estimate, settings.transform_tolerance_s)
+        self.tf.publish(estimate)
 
     def publish_debug(self, frames: Sequence[Frame], estimate: Estimate, settings: Settings) -> None:
         """The pictures that somebody looks at; after the pose, which must not wait for them."""

@@ -92,6 +92,7 @@ class Pipeline:
     def apply(self, settings: Settings) -> None:
         """Work with changed settings from the next image on."""
         self.settings = self.assembler.settings = settings
+        self.outputs.tf.follow(settings)
         if self.tracker is not None:
             self.tracker.rules = settings.tracker_rules()
         if hasattr(self._localizer, "settings"):

@@ -1,4 +1,15 @@
-"""The transform that leaves the node, by `tf_mode`, and when it must not."""
+"""The transform that leaves the node, by `tf_mode`, and when it must not.
+
+Stamps. map_to_base and child carry the image's stamp, as the pose does. map_to_odom changes slowly, so it is post-dated
+by `transform_tolerance_s`: whoever asks for the vehicle's place now, with odometry newer than the image, finds a
+transform. It leaves with each accepted estimate, and between estimates `tf_rate_hz` times a second, then stamped with
+the newest input's stamp plus the tolerance: TF stays current as long as sensors speak, also when no estimate is
+accepted, and simulated time needs no special case. Stamps only grow.
+
+`map_to_odom_motion` smooth moves the vehicle to where an estimate puts it at `correction_speed_m_per_s` and
+`correction_yaw_rate_deg_per_s` at most (planners dislike jumps), but at once when that is farther than
+`correction_jump_m`; jump always does so at once.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +19,21 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+import numpy as np
+import rclpy.clock
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from rclpy.timer import Timer
 from tf2_msgs.msg import TFMessage
 
-from cross_view_loc.errors import InputError
-from cross_view_loc.inputs.assembler import FrameAssembler
+from cross_view_loc.errors import InputError, MissingInputError
+from cross_view_loc.geometry.transforms import Matrix
+from cross_view_loc.inputs.assembler import TIME_JUMP_S, FrameAssembler
 from cross_view_loc.inputs.poses import bare_frame
 from cross_view_loc.inputs.stamps import stamp_ns, to_ns
 from cross_view_loc.node.conversions import T_map_base, T_map_odom, transform_message
 from cross_view_loc.settings import Settings
+from cross_view_loc.tracking.correction import Correction, CorrectionLimits
 from cross_view_loc.types import Estimate
 
 TF_DEPTH = 100
@@ -49,10 +65,31 @@ class TransformOutput:
         self._lock = threading.Lock()
         self._own_stamps: deque[int] = deque(maxlen=1000)
         self._foreign_at = -math.inf
+        self._correction = Correction()
+        self._tolerance_s, self._newest_ns = settings.transform_tolerance_s, -1
+        self._T_odom_base = np.eye(4)
         self._publisher = node.create_publisher(TFMessage, "/tf", QoSProfile(depth=TF_DEPTH))
+        self.follow(settings)
+        self._timer: Timer | None = None
+        if self._mode == "map_to_odom" and settings.tf_rate_hz > 0.0:
+            steady = rclpy.clock.Clock(clock_type=rclpy.clock.ClockType.STEADY_TIME)
+            self._timer = node.create_timer(1.0 / settings.tf_rate_hz, self.republish, clock=steady)
+
+    def follow(self, settings: Settings) -> None:
+        """Take over live parameters."""
+        limits = CorrectionLimits(
+            settings.correction_speed_m_per_s,
+            math.radians(settings.correction_yaw_rate_deg_per_s),
+            settings.correction_jump_m,
+        )
+        with self._lock:
+            self._correction.limits = limits if settings.map_to_odom_motion == "smooth" else None
+            self._tolerance_s = settings.transform_tolerance_s
 
     def close(self) -> None:
         """Take the publisher down."""
+        if self._timer is not None:
+            self._node.destroy_timer(self._timer)
         self._node.destroy_publisher(self._publisher)
 
     def heard(self, message: TFMessage, is_static: bool) -> None:
@@ -68,17 +105,48 @@ class TransformOutput:
                 elif stamp_ns(stamped) not in self._own_stamps:
                     self._foreign_at = max(self._foreign_at, self._clock())
 
-    def publish(self, estimate: Estimate, transform_tolerance_s: float) -> None:
+    def publish(self, estimate: Estimate) -> None:
         """Publish what `tf_mode` says; MissingInputError without odometry, InputError when ours is held back."""
         if self._mode == "none":
             return
         self._check_others()
         stamp = estimate.stamp_ns
-        if self._mode == "map_to_odom":
-            T_parent_child = T_map_odom(estimate, self._assembler.T_odom_base(stamp))
-            stamp += to_ns(transform_tolerance_s)
-        else:
-            T_parent_child = T_map_base(estimate)
+        if self._mode != "map_to_odom":
+            self._send(T_map_base(estimate), stamp)
+            return
+        T_odom_base = self._assembler.T_odom_base(stamp)
+        with self._lock:
+            if stamp < self._newest_ns - to_ns(TIME_JUMP_S):  # time was set back
+                self._correction.forget()
+                self._newest_ns = -1
+            self._correction.aim(T_map_odom(estimate, T_odom_base))
+            self._T_odom_base = T_odom_base
+        self._show(stamp if self._timer is None else max(stamp, self._assembler.newest_stamp_ns))
+
+    def republish(self) -> None:
+        """Keep map → odom current, as long as inputs come."""
+        newest_ns = self._assembler.newest_stamp_ns
+        try:
+            self._check_others()
+            T_odom_base = self._assembler.T_odom_base(newest_ns)
+            with self._lock:
+                self._T_odom_base = T_odom_base
+        except MissingInputError:
+            pass  # the last place known will do to turn about
+        except InputError:
+            return  # ours is held back; `publish` says so
+        self._show(newest_ns)
+
+    def _show(self, stamp: int) -> None:
+        with self._lock:
+            T_parent_child = None if stamp <= self._newest_ns else self._correction.at(stamp, self._T_odom_base)
+            if T_parent_child is None:
+                return
+            self._newest_ns = stamp
+            stamp += to_ns(self._tolerance_s)
+        self._send(T_parent_child, stamp)
+
+    def _send(self, T_parent_child: Matrix, stamp: int) -> None:
         with self._lock:
             self._own_stamps.append(stamp)  # before it leaves: it comes back on our own subscription
         self._publisher.publish(
