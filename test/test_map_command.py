@@ -11,6 +11,7 @@ import pytest
 
 from cross_view_loc.aerial.areas import Area
 from cross_view_loc.aerial.cache import TileCache
+from cross_view_loc.aerial.sources import open_source
 from cross_view_loc.aerial.tiles import TileKey
 from cross_view_loc.cli import main
 from cross_view_loc.evaluation.tile_server import encode, paint_tile
@@ -83,6 +84,26 @@ def test_info(city, capsys):
     shown = capsys.readouterr().out
     assert "25 tiles" in shown
     assert time.strftime("%Y-%m-%d", time.gmtime(FETCHED_S)) in shown
+
+
+def test_an_online_source_is_looked_at_by_its_cache_without_a_request(city, tmp_path, capsys):
+    key = tiles_about()[0]
+    spec = {"kind": "xyz", "url": "http://127.0.0.1:9/{z}/{x}/{y}.png", "cache_path": "kept.mbtiles"}
+    (tmp_path / "online.yaml").write_text(json.dumps(spec))
+    track = write_track(tmp_path / "t.geojson", column_middle(-1, 1), column_middle(0, 1))
+    words = ["map", "check", "online.yaml", "--zoom", ZOOM, "--track", track]
+    empty = run_json(["map", "check", "online.yaml"], capsys, status=1)
+    assert empty["tiles"] == 0 and "kept.mbtiles holds no tiles yet" in empty["problems"][0]
+    source = open_source(tmp_path / "online.yaml", offline=True)
+    source.store.cache.put(key, encode(paint_tile(key)), expires_s=FETCHED_S)
+    source.store.close()
+    facts = run_json(["map", "info", "online.yaml"], capsys)
+    assert facts["cache"].endswith("kept.mbtiles") and [row["zoom"] for row in facts["zooms"]] == [ZOOM]
+    np.testing.assert_allclose(facts["south_west_north_east_deg"], key.bounds(), atol=1e-9)
+    result = run_json(words, capsys, status=1)
+    assert (result["tiles"], result["coverage"][0]["present"], len(result["holes"])) == (1, 1, 1)
+    (tmp_path / "shifted.yaml").write_text(json.dumps({**spec, "map_offset_m": [1.0, 0.0]}))
+    assert run_json(["map", "info", "shifted.yaml"], capsys)["zooms"] == facts["zooms"], "within an offset too"
 
 
 def test_check_of_a_whole_map(city, tmp_path, capsys):

@@ -80,15 +80,15 @@ def prepare(connection: sqlite3.Connection, path: Path, metadata: Mapping[str, s
         if MARK not in rows:
             raise ForeignFileError(
                 f"{path} is a map and not a tile cache of this package, and maps are never written to; give another"
-                " file as map_cache."
+                " file as map_cache or --out."
             )
         if source and rows[MARK] and rows[MARK] != source:
             raise ForeignFileError(
                 f"Tile cache {path} holds tiles of {rows[MARK]}, not of {source}; give another file as map_cache"
-                " or delete this one."
+                " or --out, or delete this one."
             )
     elif found:
-        raise ForeignFileError(f"{path} is an SQLite file of another kind; give another file as map_cache.")
+        raise ForeignFileError(f"{path} is an SQLite file of another kind; give another file as map_cache or --out.")
     connection.execute("PRAGMA journal_mode=WAL")
     use_wal(connection)
     connection.execute("BEGIN IMMEDIATE")

@@ -136,7 +136,7 @@ def _write_geotiff(source: AerialSource, grid: MercatorGrid, path: Path, on_rows
 def _write_png(source: AerialSource, grid: MercatorGrid, path: Path, on_rows: Callable[[int], object]) -> int:
     if grid.width_px * grid.height_px > _MAX_PNG_PX:
         raise InputError(
-            f"{path.name} would have {grid.width_px} × {grid.height_px} pixels; give a .tif, which is written in parts"
+            f"the picture would have {grid.width_px} × {grid.height_px} pixels; give a .tif, which is written in parts"
         )
     picture = np.zeros((grid.height_px, grid.width_px, 4), dtype=np.uint8)
     for row, image, valid in grid.strips(source):

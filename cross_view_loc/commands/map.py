@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from cross_view_loc.aerial.ahead import online_store
 from cross_view_loc.aerial.areas import Area, parse_box, parse_zooms
 from cross_view_loc.aerial.coverage import holes_along, survey
 from cross_view_loc.aerial.export import MercatorGrid, export
 from cross_view_loc.aerial.inventory import Inventory
+from cross_view_loc.aerial.mbtiles import MbtilesStore
 from cross_view_loc.aerial.sources import AerialSource, open_source
 from cross_view_loc.aerial.tiles import TileKey, TileStore
 from cross_view_loc.commands.prefetch import lines_of_file
@@ -31,6 +33,7 @@ EXAMPLES = """examples:
   cross_view_loc map export city.mbtiles --bbox 48.13,11.55,48.14,11.57 --out part.tif
   cross_view_loc map export city.tif --bbox 48.13,11.55,48.14,11.57 --zoom 18 --out part.png
 
+Of an online source (a YAML) the tiles in its cache are looked at; nothing is fetched.
 `check` unpacks every tile of an MBTiles file; its exit status is 1 when tiles are damaged or the track has holes.
 `export` writes web mercator (EPSG:3857): a GeoTIFF, or a PNG with a world file (.pgw, .prj) beside it.
 """
@@ -63,27 +66,44 @@ def store_of(source: AerialSource) -> TileStore | None:
     return getattr(source, "store", None)
 
 
+def file_of(path: Path, source: AerialSource) -> Path | None:
+    """The MBTiles file that holds the tiles: the map itself, or the cache of an online source; None for others."""
+    online = online_store(source)
+    file = path if online is None else online.cache.path
+    return file if file.suffix.lower() == ".mbtiles" else None
+
+
+def _opened(path: Path) -> AerialSource:
+    """The map as it is on this machine: looking into an online source's cache must fetch nothing."""
+    return open_source(path, offline=True)
+
+
 def _info(options: argparse.Namespace) -> int:
-    source = open_source(options.map)
-    south, west, north, east = source.bounds
+    source = _opened(options.map)
+    file = file_of(options.map, source)
+    counts = _counts(file)
+    # Of an online source, what its cache holds: the service's own bounds are often the whole world.
+    south, west, north, east = MbtilesStore(file).bounds if file is not None and counts else source.bounds
     facts: dict[str, Any] = {
         "file": str(options.map),
         "attribution": source.attribution,
         "south_west_north_east_deg": [south, west, north, east],
         "map_origin": dataclasses.asdict(source.map_origin) if source.map_origin else None,
-        "size_bytes": options.map.stat().st_size if options.map.is_file() else None,
+        "size_bytes": (file or options.map).stat().st_size if (file or options.map).is_file() else None,
     }
+    if file is not None and file != options.map:
+        facts["cache"] = str(file)
     middle_deg = (south + north) / 2
     store = store_of(source)
     if store is not None:
-        counts = _counts(options.map)
         size_px = facts["tile_size_px"] = store.tile_size_px
         facts["zooms"] = [
             {"zoom": zoom, "metres_per_pixel": round(mercator_meters_per_pixel(middle_deg, zoom, size_px), 4)}
             | counts.get(zoom, {})
             for zoom in store.zooms
+            if zoom in counts or not counts
         ]
-    facts |= _file_facts(options.map)
+    facts |= _file_facts(file)
     facts["problems"] = list(source.problems)
     if options.json:
         print(json.dumps(facts))
@@ -92,18 +112,18 @@ def _info(options: argparse.Namespace) -> int:
     return 0
 
 
-def _counts(path: Path) -> dict[int, dict[str, int]]:
-    if path.suffix.lower() != ".mbtiles":
+def _counts(file: Path | None) -> dict[int, dict[str, int]]:
+    if file is None:
         return {}
-    with Inventory(path) as inventory:
+    with Inventory(file) as inventory:
         return {row.zoom: {"tiles": row.tiles, "size_bytes": row.size_bytes} for row in inventory.zooms()}
 
 
-def _file_facts(path: Path) -> dict[str, Any]:
+def _file_facts(file: Path | None) -> dict[str, Any]:
     """Age and metadata, which only MBTiles files have."""
-    if path.suffix.lower() != ".mbtiles":
+    if file is None:
         return {}
-    with Inventory(path) as inventory:
+    with Inventory(file) as inventory:
         ages = inventory.ages(time.time())
         return {"age": dataclasses.asdict(ages) if ages else None, "metadata": inventory.metadata}
 
@@ -115,6 +135,8 @@ def _print_info(facts: dict[str, Any]) -> None:
     for name in ("licence", "licence_url", "name", "format"):
         if facts.get("metadata", {}).get(name):
             print(f"  {name:12s} {facts['metadata'][name]}")
+    if "cache" in facts:
+        print(f"  cache        {facts['cache']}")
     if facts["size_bytes"]:
         print(f"  size         {facts['size_bytes'] / 1e6:.1f} MB")
     for row in facts.get("zooms", []):
@@ -133,16 +155,19 @@ def _day(unix_s: float) -> str:
 
 
 def _check(options: argparse.Namespace) -> int:
-    source = open_source(options.map)
-    result: dict[str, Any] = {"file": str(options.map)}
-    if options.map.suffix.lower() == ".mbtiles":
-        damaged, total = _damaged(options.map)
-        result |= {"tiles": total, "damaged": [str(key) for key in damaged], "age": _file_facts(options.map)["age"]}
+    source = _opened(options.map)
+    file = file_of(options.map, source)
+    result: dict[str, Any] = {"file": str(file or options.map)}
+    if file is not None:
+        damaged, total = _damaged(file)
+        result |= {"tiles": total, "damaged": [str(key) for key in damaged], "age": _file_facts(file)["age"]}
     if options.track is not None:
         result |= _along(source, options)
     elif "tiles" not in result:
         raise InputError(f"{options.map} is no MBTiles file, whose tiles could be checked; give --track")
     result["problems"] = list(source.problems)
+    if result.get("tiles") == 0:
+        result["problems"].append(f"{file} holds no tiles yet.")
     result["ok"] = not (result.get("damaged") or result.get("holes") or result["problems"])
     if options.json:
         print(json.dumps(result))
@@ -213,7 +238,7 @@ def _export(options: argparse.Namespace) -> int:
     area = Area.from_box(*box)  # refuses boxes that are none
     if not options.out.parent.is_dir():
         raise MissingInputError(f"there is no folder {options.out.parent}; create it or give another --out")
-    source = open_source(options.map)
+    source = _opened(options.map)
     zoom = options.zoom[-1] if options.zoom else _finest(source, area.middle_latitude_deg)
     store = store_of(source)
     grid = MercatorGrid.of_box(box, zoom, store.tile_size_px if store is not None else 256)

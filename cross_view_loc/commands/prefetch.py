@@ -174,7 +174,8 @@ def _status(report: FetchReport) -> int:
         last = report.problems[-1] if report.problems else "the server gave no usable answer"
         raise MapError(f"{report.failed} tiles could not be fetched ({last.rstrip('.')}); run the same command again")
     if not _has_tiles(report):
-        raise MapError("the source has no imagery there; check the area, or take another source")
+        last = f" ({report.problems[-1].rstrip('.')})" if report.problems else ""
+        raise MapError(f"the source has no imagery there{last}; check the area, or take another source")
     return 0
 
 
