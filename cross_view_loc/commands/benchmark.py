@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
 import sys
+import tempfile
+from pathlib import Path
 
 from tqdm import tqdm
 
-from cross_view_loc.errors import InputError
+from cross_view_loc.bags.results import without_nan
+from cross_view_loc.errors import InputError, MissingInputError
 from cross_view_loc.settings import parameter_named
 
 EXAMPLES = """examples:
@@ -18,13 +22,21 @@ EXAMPLES = """examples:
   cross_view_loc benchmark --depth flat --threads 1 --json
   cross_view_loc benchmark --estimators --frames 20      accuracy and time of every estimator on the same matches
   cross_view_loc benchmark map                           patches from memory, disk and HTTP; memory of a long drive
+  cross_view_loc benchmark node --duration 180           the node in its own process over DDS: 10 Hz of 1280x720
+  cross_view_loc benchmark node --transport raw --stand-in --duration 30       its overhead without inference
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """What to time."""
-    parser.add_argument("what", nargs="?", choices=("method", "map"), default="method", help="(%(default)s)")
+    parser.add_argument("what", nargs="?", choices=("method", "map", "node"), default="method", help="(%(default)s)")
     parser.add_argument("--drive-km", type=float, default=100.0, metavar="KM", help="map: simulated (%(default)s)")
+    node = parser.add_argument_group("node")
+    node.add_argument("--duration", type=float, default=60.0, metavar="S", help="of each setting (%(default)s)")
+    node.add_argument("--rate", type=float, default=10.0, metavar="HZ", help="images a second and camera (%(default)s)")
+    node.add_argument("--transport", action="append", choices=("compressed", "raw"), help="repeatable; default both")
+    node.add_argument("--count", action="append", type=int, choices=(1, 2, 3, 4), help="cameras; repeatable; default 1")
+    node.add_argument("--stand-in", action="store_true", help="a localizer that answers at once, in place of the real")
     parser.add_argument("--frames", type=int, default=20)
     parser.add_argument("--depth", choices=("learned", "flat"), default="learned")
     parser.add_argument("--estimator", choices=parameter_named("estimator").choices, default="consensus")
@@ -42,6 +54,8 @@ def execute(options: argparse.Namespace) -> int:
 
     if options.what == "map":
         return time_map(options)
+    if options.what == "node":
+        return time_node(options)
     if options.estimators:
         return compare_estimators(options)
 
@@ -97,6 +111,38 @@ def time_map(options: argparse.Namespace) -> int:
         print(row["setting"])
         for name in list(row)[1:]:
             print(f"  {name:28s} {row[name]}")
+    return 0
+
+
+def time_node(options: argparse.Namespace) -> int:
+    """The node in its own process over DDS under each load; what is printed says for how long each ran."""
+    if not options.duration >= 1.0 or not 0.1 <= options.rate <= 50.0:
+        raise InputError("--duration must be at least 1 second and --rate within 0.1 and 50 Hz")
+    if importlib.util.find_spec("rclpy") is None:
+        raise MissingInputError("`benchmark node` needs rclpy; pip install 'cross_view_loc[ros]', or source ROS 2")
+    from cross_view_loc.evaluation.node_load import STAGE_FIGURES, Load, measure
+
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for cameras in options.count or [1]:
+            for transport in options.transport or ["compressed", "raw"]:
+                load = Load(cameras, transport, options.rate, options.duration, options.stand_in, options.depth)
+                rows.append(measure(load, Path(folder), lambda text: print(text, file=sys.stderr)))
+    if options.json:
+        print(json.dumps(without_nan({"results": rows})))
+        return 0
+    for row in rows:
+        print(f"{row['setting']}, {row['rate_hz']:g} Hz for {row['duration_s']:g} s")
+        print(
+            f"  images: {row['images_sent']} sent, {row['images_received']} received; moments: "
+            f"{row['moments_processed']} processed, {row['moments_dropped']} dropped"
+        )
+        stages = (f"{name} {row[f'{name}_ms_p50']} / {row[f'{name}_ms_p95']}" for name in STAGE_FIGURES)
+        print(f"  ms, p50 / p95: {', '.join(stages)}")
+        print(
+            f"  CPU {row['cpu_percent']} % of one of {row['cores']} cores, memory {row['rss_mb']} MB, "
+            f"growing by {row['rss_slope_mb_per_min']} MB a minute in the second half"
+        )
     return 0
 
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -63,10 +63,20 @@ def private_ros_network() -> Iterator[None]:
 
 
 class NodeProcess:
-    """`python -m cross_view_loc.node.main` with a parameter file; use it in a `with` statement, which ends it."""
+    """`python -m cross_view_loc.node.main` with a parameter file; use it in a `with` statement, which ends it.
 
-    def __init__(self, parameters: Path, overrides: Mapping[str, str], log: Path) -> None:
-        words = [sys.executable, "-m", "cross_view_loc.node.main", "--ros-args", "-r", f"__node:={NODE_NAME}"]
+    `module` and the `words` before --ros-args are for another program around the node.
+    """
+
+    def __init__(
+        self,
+        parameters: Path,
+        overrides: Mapping[str, str],
+        log: Path,
+        module: str = "cross_view_loc.node.main",
+        words: Sequence[str] = (),
+    ) -> None:
+        words = [sys.executable, "-m", module, *words, "--ros-args", "-r", f"__node:={NODE_NAME}"]
         words += ["--params-file", str(parameters)]
         for name, value in overrides.items():
             words += ["-p", f"{name}:={value}"]
@@ -80,6 +90,11 @@ class NodeProcess:
             self._process = subprocess.Popen(
                 words, stdout=sink, stderr=subprocess.STDOUT, env=environment, start_new_session=True
             )
+
+    @property
+    def pid(self) -> int:
+        """Of the node's process."""
+        return self._process.pid
 
     def __enter__(self) -> NodeProcess:
         return self
