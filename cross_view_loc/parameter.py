@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from cross_view_loc.errors import InputError
 
-Kind = Literal["string", "double", "integer", "bool", "double_array"]
-Value = str | float | int | bool | tuple[float, ...]
+Kind = Literal["string", "double", "integer", "bool", "double_array", "string_array"]
+Value = str | float | int | bool | tuple[float, ...] | tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Parameter:
         value = self._typed(value, where)
         if self.choices and value not in self.choices:
             raise InputError(f"{where} {self.name} is '{value}'; choose one of {', '.join(self.choices)}")
-        numbers = value if isinstance(value, tuple) else (value,) if self.kind in ("double", "integer") else ()
-        for number in numbers:
+        numbers: Iterable[Any] = value if isinstance(value, tuple) else (value,)
+        for number in numbers if self.kind in ("double", "integer", "double_array") else ():
             below = self.minimum is not None and float(number) < self.minimum
             above = self.maximum is not None and float(number) > self.maximum
             if below or above or not math.isfinite(float(number)):
@@ -60,4 +60,8 @@ class Parameter:
             items = list(value)
             if all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in items):
                 return tuple(float(item) for item in items)
+        if self.kind == "string_array" and not isinstance(value, str) and isinstance(value, Iterable):
+            words = tuple(value)
+            if all(isinstance(word, str) for word in words):
+                return words
         raise InputError(f"{where} {self.name} is {value!r}; it must be of type {self.kind}")

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cross_view_loc.camera_settings import CAMERA_SUFFIXES, ONLY_CAMERA, CameraSettings
+from cross_view_loc.contradictions import first_contradiction
 from cross_view_loc.errors import InputError
 from cross_view_loc.parameter import Kind, Parameter, Value
 
@@ -56,12 +58,33 @@ _TRACKING = "Tracking"
 class Settings:
     """What the node and the offline runner can be told; build it with `from_mapping` or `from_yaml`."""
 
+    cameras: tuple[str, ...] = _setting(
+        (),
+        _TOPICS,
+        "Names of several cameras, each with parameters NAME.image_topic, NAME.camera_info_topic and so on, as the six "
+        "below; empty = the one camera of these six.",
+    )
     image_topic: str = _setting("camera/image_raw", _TOPICS, "Camera images (sensor_msgs/Image or CompressedImage).")
     image_transport: str = _setting(
-        "raw", _TOPICS, "Message type of image_topic: Image or CompressedImage.", choices=("raw", "compressed")
+        "auto",
+        _TOPICS,
+        "Message type of image_topic: Image, CompressedImage, or what its name or its publisher says.",
+        choices=("auto", "raw", "compressed"),
     )
     camera_info_topic: str = _setting(
         "camera/camera_info", _TOPICS, "Calibration of the camera (sensor_msgs/CameraInfo)."
+    )
+    calibration_file: str = _setting(
+        "", _TOPICS, "Calibration as a camera_info YAML file, in place of camera_info_topic; empty = from the topic."
+    )
+    camera_frame: str = _setting(
+        "", _TOPICS, "Optical frame of the camera; empty = the frame_id in the image's header."
+    )
+    depth_topic: str = _setting(
+        "",
+        _TOPICS,
+        "Measured depth registered to the image (sensor_msgs/Image, 16UC1 mm or 32FC1 m), used where it has the "
+        "image's stamp; empty = none.",
     )
     fix_topic: str = _setting("gnss/fix", _TOPICS, "Coarse position that says where to look (sensor_msgs/NavSatFix).")
     odometry_topic: str = _setting(
@@ -74,9 +97,6 @@ class Settings:
     map_frame: str = _setting("map", _FRAMES, "Frame the poses are given in: east, north, up about map_origin.")
     odom_frame: str = _setting("odom", _FRAMES, "Frame of the odometry, used by tf_mode map_to_odom.")
     base_frame: str = _setting("base_link", _FRAMES, "Vehicle frame whose pose is estimated: x forward, y left, z up.")
-    camera_frame: str = _setting(
-        "", _FRAMES, "Optical frame of the camera; empty = the frame_id in the image's header."
-    )
     antenna_in_base_m: tuple[float, ...] = _setting(
         (), _FRAMES, "GNSS antenna in base_frame as [x, y, z]; empty = from TF by the fix's frame_id."
     )
@@ -198,10 +218,18 @@ class Settings:
         maximum=10.0,
         live=True,
     )
+    camera_tolerance_s: float = _setting(
+        0.02,
+        _INPUTS,
+        "Images of several cameras this near in time are localized together, and a depth image goes with its image; "
+        "best below half the time between two images.",
+        minimum=0.0,
+        maximum=1.0,
+    )
     prior_wait_s: float = _setting(
         0.1,
         _INPUTS,
-        "An image waits this long for heading and odometry to reach its stamp.",
+        "An image waits this long for heading, odometry and the other cameras to reach its stamp.",
         minimum=0.0,
         maximum=5.0,
         live=True,
@@ -448,32 +476,31 @@ class Settings:
         True, _OUTPUT, "Offer ~/debug/compressed; drawn only while somebody subscribes.", live=True
     )
 
+    rig: tuple[CameraSettings, ...] = ()
+    """The cameras, one or several; of a single one it is made of the six parameters without a camera's name."""
+
     def __post_init__(self) -> None:
         for parameter in PARAMETERS:
             value = parameter.checked(getattr(self, parameter.name), "setting")
             # tf2 knows no leading slash, with which ROS 1 began its frames.
             value = value.lstrip("/") if isinstance(value, str) and parameter.name.endswith("_frame") else value
             object.__setattr__(self, parameter.name, value)
-        if self.map_origin and (len(self.map_origin) != 3 or abs(self.map_origin[0]) > 90.0):
-            raise InputError(
-                f"setting map_origin is {list(self.map_origin)}; give [latitude_deg, longitude_deg, height_m]"
-            )
-        if self.antenna_in_base_m and len(self.antenna_in_base_m) != 3:
-            raise InputError(f"setting antenna_in_base_m has {len(self.antenna_in_base_m)} numbers; give [x, y, z]")
-        if self.tf_mode == "child" and not self.child_frame:
-            raise InputError("setting tf_mode is 'child' but child_frame is empty; name the leaf frame")
-        if self.heading_source == "imu" and not self.imu_topic:
-            raise InputError("setting heading_source is 'imu' but imu_topic is empty; name the Imu topic")
-        if self.heading_source == "odometry" and not self.odometry_topic:
-            raise InputError("setting heading_source is 'odometry' but odometry_topic is empty; name the topic")
+        if not self.cameras:
+            own = {suffix: getattr(self, suffix) for suffix in CAMERA_SUFFIXES}
+            object.__setattr__(self, "rig", (CameraSettings(ONLY_CAMERA, **own),))
+        contradiction = first_contradiction(self)
+        if contradiction:
+            raise InputError(contradiction)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], where: str = "parameters") -> Settings:
         """Settings from names and values; an unknown name or a bad value raises InputError naming `where`."""
-        known: dict[str, Any] = {}
-        for name, value in values.items():
-            if belongs_to_ros(name):
-                continue
+        values = {name: value for name, value in values.items() if not belongs_to_ros(name)}
+        cameras = parameter_named("cameras").checked(values.get("cameras", ()), f"{where}:")
+        assert isinstance(cameras, tuple)
+        rig, others = split_cameras(values, [str(name) for name in cameras], where)
+        known: dict[str, Any] = {"rig": rig}
+        for name, value in others.items():
             if name not in _BY_NAME:
                 raise InputError(f"{where}: there is no parameter '{name}'; {hint_for(name)}")
             known[name] = parameter_named(name).checked(value, f"{where}:")
@@ -507,12 +534,56 @@ class Settings:
 
 def _parameters() -> tuple[Parameter, ...]:
     kinds: dict[type, Kind] = {str: "string", float: "double", int: "integer", bool: "bool", tuple: "double_array"}
-    rows: list[tuple[str, Any, Any]] = [(row.name, row.default, row.metadata) for row in dataclasses.fields(Settings)]
-    return tuple(Parameter(name, kinds[type(default)], default, **metadata) for name, default, metadata in rows)
+    rows: list[tuple[str, Any, Any]] = [
+        (row.name, row.default, row.metadata) for row in dataclasses.fields(Settings) if row.metadata
+    ]
+    special: dict[str, Kind] = {"cameras": "string_array"}
+    return tuple(
+        Parameter(name, special.get(name, kinds[type(default)]), default, **metadata)
+        for name, default, metadata in rows
+    )
 
 
 PARAMETERS: tuple[Parameter, ...] = _parameters()
 _BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
+
+
+def camera_rows(camera: str) -> tuple[Parameter, ...]:
+    """The six rows of one camera of several; its topics are below its name."""
+    defaults = {"image_topic": f"{camera}/image_raw", "camera_info_topic": f"{camera}/camera_info"}
+    rows = (parameter_named(suffix) for suffix in CAMERA_SUFFIXES)
+    return tuple(
+        dataclasses.replace(row, name=f"{camera}.{row.name}", default=defaults.get(row.name, row.default))
+        for row in rows
+    )
+
+
+def split_cameras(
+    values: Mapping[str, Any], cameras: Sequence[str], where: str
+) -> tuple[tuple[CameraSettings, ...], dict[str, Any]]:
+    """The settings of the named cameras, by `NAME.image_topic` or a mapping below NAME, and all other values.
+
+    Raises InputError for a bad value or a name that no camera has.
+    """
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= {f"{name}.{key}": each for key, each in value.items()} if isinstance(value, Mapping) else {name: value}
+    found: list[CameraSettings] = []
+    for camera in cameras:
+        own = {
+            row.name.split(".")[-1]: row.checked(flat.pop(row.name, row.default), f"{where}:")
+            for row in camera_rows(camera)
+        }
+        found.append(CameraSettings(camera, **own))  # type: ignore[arg-type]
+    for name in flat:
+        camera, dot, _ = name.partition(".")
+        if dot:
+            known = ", ".join(CAMERA_SUFFIXES) if camera in cameras else ", ".join(cameras) or "none"
+            raise InputError(
+                f"{where}: there is no parameter '{name}'; "
+                + (f"a camera has {known}" if camera in cameras else f"cameras names {known}")
+            )
+    return tuple(found), flat
 
 
 def belongs_to_ros(name: str) -> bool:
@@ -560,18 +631,30 @@ def parameter_file_text(settings: Settings | None = None, header: str = "") -> s
     settings = settings or Settings()
     lines = [f"# {line}".rstrip() for line in header.splitlines()] + ["/**:", "  ros__parameters:"]
     group = ""
+    last_of_cameras = CAMERA_SUFFIXES[-1]
     for parameter in PARAMETERS:
         if parameter.group != group:
             group = parameter.group
             lines += ["", f"    # --- {group} ---"]
-        lines.append(f"    # {parameter.description}")
-        details = [f"one of {', '.join(parameter.choices)}"] if parameter.choices else []
-        if parameter.minimum is not None or parameter.maximum is not None:
-            details.append(f"range {parameter.range_text()}")
-        details.append("fixed at start" if parameter.read_only else "may change while running")
-        lines.append(f"    # ({'; '.join(details)})")
-        lines.append(f"    {parameter.name}: {_yaml_value(getattr(settings, parameter.name))}")
+        lines += _yaml_lines(parameter, getattr(settings, parameter.name))
+        if parameter.name == last_of_cameras:
+            for camera in settings.rig if settings.cameras else ():
+                for row in camera_rows(camera.name):
+                    value = getattr(camera, row.name.split(".")[-1])
+                    lines.append(f"    {row.name}: {_yaml_value(value)}")
     return "\n".join(lines) + "\n"
+
+
+def _yaml_lines(parameter: Parameter, value: Value) -> list[str]:
+    details = [f"one of {', '.join(parameter.choices)}"] if parameter.choices else []
+    if parameter.minimum is not None or parameter.maximum is not None:
+        details.append(f"range {parameter.range_text()}")
+    details.append("fixed at start" if parameter.read_only else "may change while running")
+    return [
+        f"    # {parameter.description}",
+        f"    # ({'; '.join(details)})",
+        f"    {parameter.name}: {_yaml_value(value)}",
+    ]
 
 
 def _yaml_value(value: Value) -> str:
@@ -580,7 +663,7 @@ def _yaml_value(value: Value) -> str:
     if isinstance(value, float):
         return repr(value)
     if isinstance(value, tuple):
-        return "[" + ", ".join(repr(float(item)) for item in value) + "]"
+        return "[" + ", ".join(_yaml_value(item) for item in value) + "]"
     if isinstance(value, int):
         return str(value)
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'

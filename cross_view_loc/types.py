@@ -27,6 +27,8 @@ class Frame:
     ground_z_m: float = 0.0
     """Height of the ground under the vehicle in the level body frame; 0 when `base_link` lies on the ground."""
     name: str = "camera"
+    depth_m: NDArray[np.float32] | None = None
+    """(h, w) measured z-depth along the optical axis, registered to the image at any size; 0 where unknown."""
 
 
 @dataclass(frozen=True)

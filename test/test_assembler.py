@@ -9,7 +9,8 @@ import pytest
 from cross_view_loc.errors import InputError, MissingInputError
 from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection
 from cross_view_loc.geometry.transforms import rotation_z, rpy, to_quaternion, transform, yaw_of
-from cross_view_loc.inputs.assembler import FrameAssembler, topics_of
+from cross_view_loc.inputs.assembler import FrameAssembler
+from cross_view_loc.inputs.roles import sources_of
 from cross_view_loc.settings import Settings
 
 PROJECTION = MapProjection(MapOrigin(49.0, 8.4, 110.0))
@@ -321,4 +322,5 @@ def test_an_unusable_fix_does_not_set_time_back() -> None:
 
 
 def test_topics_left_empty_have_no_role() -> None:
-    assert "" not in topics_of(Settings()) and topics_of(Settings())["gnss/fix"] == "fix"
+    roles = {source.topic: source.role for source in sources_of(Settings())}
+    assert "" not in roles and roles["gnss/fix"] == "fix"

@@ -24,6 +24,7 @@ from tf2_msgs.msg import TFMessage
 from cross_view_loc.aerial.tiles import TileKey
 from cross_view_loc.errors import InputError, ModelError, NoImageryError
 from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection
+from cross_view_loc.inputs.roles import Source
 from cross_view_loc.node import main as node_main
 from cross_view_loc.node import parameters, start
 from cross_view_loc.node import tf as tf_module
@@ -31,6 +32,7 @@ from cross_view_loc.node.health import ERROR, OK, WARN
 from cross_view_loc.node.localizer_node import LocalizerNode
 from cross_view_loc.settings import Settings
 
+SOURCES = {role: Source(role, f"/{role}", "camera") for role in ("camera_info", "fix", "tf", "tf_static")}
 START = 1_700_000_000 * SECOND
 
 
@@ -56,21 +58,21 @@ class Inside:
         mounts = [("camera_optical", Vehicle.T_base_camera), ("imu_link", Vehicle.T_base_imu)]
         mounts.append(("antenna", np.eye(4)))
         transforms = [Vehicle._stamped("base_link", child, T, 0) for child, T in mounts]
-        self.pipeline.on_input("tf_static", TFMessage(transforms=transforms))
+        self.pipeline.on_input(SOURCES["tf_static"], TFMessage(transforms=transforms))
 
     def hear_all(self, stamp: int, fix_ahead_ns: int = 0) -> None:
         """Everything but the image."""
         vehicle = self.vehicle
-        self.pipeline.on_input("camera_info", vehicle.info_message(stamp))
-        self.pipeline.on_input("fix", vehicle.fix_message(stamp + fix_ahead_ns))
+        self.pipeline.on_input(SOURCES["camera_info"], vehicle.info_message(stamp))
+        self.pipeline.on_input(SOURCES["fix"], vehicle.fix_message(stamp + fix_ahead_ns))
         self.hear_tf("odom", "base_link", stamp, vehicle.T_odom_base(stamp))
 
     def hear_tf(self, parent: str, child: str, stamp: int, T: np.ndarray | None = None) -> None:
         stamped = Vehicle._stamped(parent, child, np.eye(4) if T is None else T, stamp)
-        self.pipeline.on_input("tf", TFMessage(transforms=[stamped]))
+        self.pipeline.on_input(SOURCES["tf"], TFMessage(transforms=[stamped]))
 
     def image(self, stamp: int) -> None:
-        self.pipeline.on_image(self.vehicle.image_message(stamp))
+        self.pipeline.on_image("camera", self.vehicle.image_message(stamp))
         assert self.pipeline.worker is not None and self.pipeline.worker.drain(10.0)
 
     def verdict(self, name: str):
@@ -136,7 +138,7 @@ def test_second_publisher_of_our_transform_holds_ours_back(make) -> None:
 
     drive(0)
     assert len(sent) == 1
-    inside.pipeline.on_input("tf", sent[0])  # our own comes back on our own subscription
+    inside.pipeline.on_input(SOURCES["tf"], sent[0])  # our own comes back on our own subscription
     drive(1)
     assert len(sent) == 2 and inside.verdict("estimates").level == OK
     inside.hear_tf("/map", "odom", START + SECOND // 7)
@@ -156,7 +158,7 @@ def test_static_second_publisher_holds_for_ever(make) -> None:
     inside = make()
     inside.pipeline.outputs.tf._clock = lambda: 1e9
     stamped = Vehicle._stamped("map", "odom", np.eye(4), 0)
-    inside.pipeline.on_input("tf_static", TFMessage(transforms=[stamped]))
+    inside.pipeline.on_input(SOURCES["tf_static"], TFMessage(transforms=[stamped]))
     inside.hear_all(START)
     inside.image(START)
     assert "already published by" in inside.verdict("estimates").sentence
@@ -190,7 +192,7 @@ def test_first_fix_of_infinite_altitude_is_an_origin_too(tmp_path: Path) -> None
             fix = inside.vehicle.fix_message(START)
             fix.altitude = math.inf
             assert inside.pipeline.waits_for.startswith("waiting for the first fix on /fix")
-            inside.pipeline.on_input("fix", fix)
+            inside.pipeline.on_input(SOURCES["fix"], fix)
             assert not inside.pipeline.waits_for
         finally:
             inside.close()
@@ -221,7 +223,7 @@ def test_online_source_is_fetched_ahead_and_its_failures_are_named(
     with FaultServer(Answer(403)) as server:
         yaml.write_text(f"{{kind: xyz, name: Ortho, url: '{server.url}/{{z}}/{{x}}/{{y}}', rate_per_s: 100}}")
         inside = make(map_path=str(yaml), map_cache=str(cache), map_origin=[])
-        inside.pipeline.on_input("fix", inside.vehicle.fix_message(START))
+        inside.pipeline.on_input(SOURCES["fix"], inside.vehicle.fix_message(START))
         assert inside.verdict("map").level == OK and not server.requests, "nothing is fetched before there is a place"
         inside.hear_all(START)
         inside.image(START)
@@ -242,7 +244,7 @@ def test_offline_node_opens_no_connection(make, tmp_path: Path) -> None:
     with FaultServer() as server:
         yaml.write_text(f"{{kind: xyz, name: Ortho, url: '{server.url}/{{z}}/{{x}}/{{y}}'}}")
         inside = make(map_path=str(yaml), map_cache=str(tmp_path / "c.mbtiles"), map_offline=True, map_origin=[])
-        inside.pipeline.on_input("fix", inside.vehicle.fix_message(START))
+        inside.pipeline.on_input(SOURCES["fix"], inside.vehicle.fix_message(START))
         inside.hear_all(START)
         inside.image(START)
         projection = MapProjection(MapOrigin(*ORIGIN))

@@ -14,6 +14,7 @@ from typing import Any
 from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.typesys import Stores, get_typestore
 
+from cross_view_loc.camera_settings import ONLY_CAMERA, CameraSettings
 from cross_view_loc.errors import InputError, MissingInputError
 
 IMAGE_TYPES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")
@@ -146,6 +147,14 @@ class BagTopics:
     truth: str = ""
     tf: tuple[str, ...] = ()
     tf_static: tuple[str, ...] = ()
+    rig: tuple[CameraSettings, ...] = ()
+    """The configured cameras with the bag's names of their topics; empty when nothing is configured."""
+
+    @property
+    def cameras(self) -> tuple[CameraSettings, ...]:
+        """`rig`, or the one camera of `image` and `camera_info`."""
+        own = CameraSettings(ONLY_CAMERA, image_topic=self.image, camera_info_topic=self.camera_info)
+        return self.rig or (own,)
 
 
 def guess_topics(bag: Bag) -> BagTopics:

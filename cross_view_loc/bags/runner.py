@@ -16,19 +16,21 @@ from cross_view_loc.bags.reader import (
     IMU_TYPE,
     ODOMETRY_TYPE,
     Bag,
-    BagMessage,
     BagTopics,
     guess_topics,
     reference_topics,
 )
 from cross_view_loc.bags.results import FrameRecord
+from cross_view_loc.camera_settings import CameraSettings
 from cross_view_loc.errors import InputError, MapError, MissingInputError
 from cross_view_loc.geometry.geodesy import MapOrigin
 from cross_view_loc.geometry.transforms import Matrix
-from cross_view_loc.inputs.assembler import FrameAssembler, Role
+from cross_view_loc.inputs.assembler import FrameAssembler
+from cross_view_loc.inputs.camera_sync import ImageGroup, ImageGroups, image_groups
 from cross_view_loc.inputs.fixes import read_fix
 from cross_view_loc.inputs.imus import has_orientation
 from cross_view_loc.inputs.poses import pose_of
+from cross_view_loc.inputs.roles import Source, input_key
 from cross_view_loc.inputs.stamps import Timeline, blend_transforms, stamp_ns, to_ns
 from cross_view_loc.settings import Settings
 from cross_view_loc.tracking.tracked import Locate, locate_tracked
@@ -46,36 +48,38 @@ def choose_topics(bag: Bag, settings: Settings | None) -> BagTopics:
     if settings is None:
         topics = guess_topics(bag)
         return topics if not topics.imu or _gives_attitude(bag, topics.imu) else dataclasses.replace(topics, imu="")
+    if not settings.fix_topic:
+        raise MissingInputError("the configuration leaves fix_topic empty; name the topic")
     wanted = (
-        ("image_topic", settings.image_topic, IMAGE_TYPES),
-        ("camera_info_topic", settings.camera_info_topic, (CAMERA_INFO_TYPE,)),
         ("fix_topic", settings.fix_topic, (FIX_TYPE,)),
         ("odometry_topic", settings.odometry_topic, (ODOMETRY_TYPE,)),
         ("imu_topic", settings.imu_topic, (IMU_TYPE,)),
     )
+    rig = tuple(_camera_topics(bag, camera, bool(settings.cameras)) for camera in settings.rig)
     named = {setting: _named_topic(bag, setting, name, types) for setting, name, types in wanted if name}
-    missing = [setting for setting, name, _ in wanted[:3] if not name]
-    if missing:
-        raise MissingInputError(f"the configuration leaves {missing[0]} empty; name the topic")
     return BagTopics(
-        image=named["image_topic"],
-        camera_info=named["camera_info_topic"],
+        image=rig[0].image_topic,
+        camera_info=rig[0].camera_info_topic,
         fix=named["fix_topic"],
         odometry=named.get("odometry_topic", ""),
         imu=named.get("imu_topic", ""),
+        rig=rig,
         **reference_topics(bag),
     )
 
 
 def with_topics(settings: Settings, topics: BagTopics) -> Settings:
     """The settings with the bag's own topic names, as the assembler then names them in its sentences."""
+    others = {"fix_topic": topics.fix, "odometry_topic": topics.odometry, "imu_topic": topics.imu}
+    if settings.cameras:
+        return dataclasses.replace(settings, rig=topics.rig, **others)
+    only = topics.cameras[0]
     return dataclasses.replace(
         settings,
-        image_topic=topics.image,
-        camera_info_topic=topics.camera_info,
-        fix_topic=topics.fix,
-        odometry_topic=topics.odometry,
-        imu_topic=topics.imu,
+        image_topic=only.image_topic,
+        camera_info_topic=only.camera_info_topic,
+        depth_topic=only.depth_topic,
+        **others,
     )
 
 
@@ -108,7 +112,6 @@ class BagRunner:
     locate: Locate
     tracker: Tracker | None = None
     """Judges the estimates as a sequence; None: every image on its own."""
-    camera_name: str = "camera"
     stride: int = 1
     """Every how manyth image is localized."""
     unusable: Counter[str] = field(default_factory=Counter)
@@ -146,34 +149,39 @@ class BagRunner:
 
     def _records(self, start_ns: int, stop_ns: int) -> Iterator[FrameRecord]:
         self._feed_static_transforms()
-        roles = self._roles()
-        waiting: deque[BagMessage] = deque()
-        wait_ns = to_ns(self.assembler.settings.prior_wait_s)
+        sources = self._sources()
+        cameras = {camera.image_topic: camera.name for camera in self.topics.cameras}
+        settings = self.assembler.settings
+        groups = image_groups(settings, list(cameras.values()))
+        waiting: deque[tuple[ImageGroup, int]] = deque()
+        wait_ns = to_ns(settings.prior_wait_s)
         seen, newest_stamp = 0, -1
-        for item in self.bag.messages([*roles, self.topics.image], start_ns - to_ns(WARM_UP_S)):
-            if item.topic == self.topics.image:
-                if start_ns <= item.time_ns < stop_ns:
-                    if seen % self.stride == 0:
-                        waiting.append(item)
-                    seen += 1
-            else:
-                self._add(roles[item.topic], item.message)
-            while waiting and self._has_waited(waiting[0], item.time_ns, wait_ns):
-                newest_stamp, record = self._localize(waiting.popleft(), newest_stamp)
+        for item in self.bag.messages([*sources, *cameras], start_ns - to_ns(WARM_UP_S)):
+            if item.topic not in cameras:
+                self._add(sources[item.topic], item.message)
+            elif start_ns <= item.time_ns < stop_ns:
+                group = groups.add(cameras[item.topic], item.message)
+                if group is not None and seen % self.stride == 0:
+                    waiting.append((group, item.time_ns))
+                seen += group is not None
+            while waiting and self._has_waited(groups, *waiting[0], item.time_ns - wait_ns):
+                newest_stamp, record = self._localize(groups, waiting.popleft()[0], newest_stamp)
                 yield record
             if item.time_ns >= stop_ns and not waiting:
                 return
         while waiting:
-            newest_stamp, record = self._localize(waiting.popleft(), newest_stamp)
+            newest_stamp, record = self._localize(groups, waiting.popleft()[0], newest_stamp)
             yield record
 
-    def _has_waited(self, image: BagMessage, now_ns: int, wait_ns: int) -> bool:
-        """As in the node: until heading and odometry have reached the image, but no longer than `prior_wait_s`."""
-        return now_ns > image.time_ns + wait_ns or self.assembler.ready(image.message)
+    def _has_waited(self, groups: ImageGroups, group: ImageGroup, since_ns: int, waited_ns: int) -> bool:
+        """As in the node: until all that belongs to the images is there, but no longer than `prior_wait_s`."""
+        if waited_ns > since_ns:
+            return True
+        return groups.is_complete(group) and self.assembler.ready(group.messages[group.lead], group.lead)
 
-    def _localize(self, image: BagMessage, newest_stamp: int) -> tuple[int, FrameRecord]:
-        stamp = stamp_ns(image.message)
-        self.assembler.observe_stamp("image", stamp)
+    def _localize(self, groups: ImageGroups, group: ImageGroup, newest_stamp: int) -> tuple[int, FrameRecord]:
+        stamp = group.stamp_ns
+        self.assembler.observe_stamp(input_key("image", group.lead), stamp)
         if self.assembler.time_jumps != self._seen_time_jumps:
             self._seen_time_jumps, newest_stamp = self.assembler.time_jumps, -1
             if self.tracker is not None:
@@ -181,15 +189,15 @@ class BagRunner:
         if stamp <= newest_stamp:
             reason = f"{self.topics.image}: the stamp is not newer than the image's before; poses leave in order"
             return newest_stamp, FrameRecord(stamp, "skipped", reason)
-        return stamp, self._record(image.message, stamp)
+        return stamp, self._record(groups.take(group), stamp)
 
-    def _record(self, message: Any, stamp: int) -> FrameRecord:
+    def _record(self, images: list[tuple[str, Any]], stamp: int) -> FrameRecord:
         prior, no_prior = self.assembler.prior(stamp)
         try:
-            frame = self.assembler.frame(message, self.camera_name)
+            frames = self.assembler.frames(images, self._count_unusable)
             started = time.perf_counter()
-            motion = self.assembler.motion(stamp)
-            located = locate_tracked(self.tracker, self.locate, [frame], prior, motion, no_prior)
+            motion = self.assembler.motion(frames[0].stamp_ns)
+            located = locate_tracked(self.tracker, self.locate, frames, prior, motion, no_prior)
         except (InputError, MapError) as error:
             if self.tracker is not None:
                 self.tracker.missing(str(error), stamp)
@@ -199,25 +207,39 @@ class BagRunner:
         status = "accepted" if estimate.accepted else "refused"
         return FrameRecord(stamp, status, estimate.reason, prior, estimate, seconds, located.search)
 
-    def _roles(self) -> dict[str, Role]:
+    def _sources(self) -> dict[str, Source]:
         topics = self.topics
-        roles: dict[str, Role] = {topics.camera_info: "camera_info", topics.fix: "fix"}
-        if topics.odometry:
-            roles[topics.odometry] = "odometry"
-        if topics.imu:
-            roles[topics.imu] = "imu"
-        return roles | dict.fromkeys(topics.tf, "tf")
+        sources = [Source("camera_info", each.camera_info_topic, each.name) for each in topics.cameras]
+        sources += [Source("depth", each.depth_topic, each.name) for each in topics.cameras]
+        sources += [Source("fix", topics.fix), Source("odometry", topics.odometry), Source("imu", topics.imu)]
+        sources += [Source("tf", name) for name in topics.tf]
+        return {source.topic: source for source in sources if source.topic}
 
     def _feed_static_transforms(self) -> None:
         """They hold for the whole recording, wherever in it they were written (often only once, often late)."""
         for item in self.bag.messages(self.topics.tf_static):
-            self._add("tf_static", item.message)
+            self._add(Source("tf_static", item.topic), item.message)
 
-    def _add(self, role: Role, message: Any) -> None:
+    def _add(self, source: Source, message: Any) -> None:
         try:
-            self.assembler.add(role, message)
+            self.assembler.add(source.role, message, source.camera)
         except InputError as error:
             self.unusable[str(error)] += 1
+
+    def _count_unusable(self, camera: str, error: InputError) -> None:
+        self.unusable[str(error)] += 1
+
+
+def _camera_topics(bag: Bag, camera: CameraSettings, is_named: bool) -> CameraSettings:
+    """The camera with the bag's names of its topics."""
+    prefix = f"{camera.name}." if is_named else ""
+    depth, info = camera.depth_topic, "" if camera.calibration_file else camera.camera_info_topic
+    return dataclasses.replace(
+        camera,
+        image_topic=_named_topic(bag, f"{prefix}image_topic", camera.image_topic, IMAGE_TYPES),
+        camera_info_topic=_named_topic(bag, f"{prefix}camera_info_topic", info, (CAMERA_INFO_TYPE,)) if info else "",
+        depth_topic=_named_topic(bag, f"{prefix}depth_topic", depth, IMAGE_TYPES) if depth else "",
+    )
 
 
 def _named_topic(bag: Bag, setting: str, name: str, types: tuple[str, ...]) -> str:

@@ -115,6 +115,8 @@ def show_guesses(topics: BagTopics) -> None:
     """Which topics were taken, for people, on standard error."""
     print("topics, guessed by their types (name others in a --config file):", file=sys.stderr)
     for part, name in dataclasses.asdict(topics).items():
+        if part == "rig":  # of a configuration
+            continue
         shown = ", ".join(name) if isinstance(name, tuple) else name
         print(f"  {part:12s} {shown or '-'}", file=sys.stderr)
 

@@ -2,47 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from cross_view_loc.camera_settings import ONLY_CAMERA
 from cross_view_loc.errors import InputError, MissingInputError
-from cross_view_loc.geometry.cameras import Camera, from_camera_info
 from cross_view_loc.geometry.geodesy import MapProjection
 from cross_view_loc.geometry.transforms import (
     Matrix,
+    inverse,
     level_rotation,
     slerp,
     yaw_of,
 )
+from cross_view_loc.inputs.camera_input import CameraInput
 from cross_view_loc.inputs.fixes import Fix, read_fix
-from cross_view_loc.inputs.images import decode
 from cross_view_loc.inputs.imus import HeadingCheck, attitude_in_map, has_orientation
 from cross_view_loc.inputs.poses import bare_frame, pose_of
 from cross_view_loc.inputs.priors import PriorTracker
+from cross_view_loc.inputs.roles import Role, input_key, sources_of
 from cross_view_loc.inputs.stamps import Timeline, blend_transforms, stamp_ns, to_ns
 from cross_view_loc.inputs.vehicle_transforms import VehicleTransforms
 from cross_view_loc.settings import Settings
 from cross_view_loc.types import Frame, Prior
 
-Role = Literal["camera_info", "fix", "odometry", "imu", "tf", "tf_static"]
-
 TIME_JUMP_S = 1.0
 """A stamp this far before an earlier one of the same topic means that time was set back (a bag starts over)."""
-
-
-def topics_of(settings: Settings) -> dict[str, Role]:
-    """The role of every topic besides the image's; topics left empty are absent."""
-    roles: dict[str, Role] = {
-        settings.camera_info_topic: "camera_info",
-        settings.fix_topic: "fix",
-        settings.odometry_topic: "odometry",
-        settings.imu_topic: "imu",
-        "/tf": "tf",
-        "/tf_static": "tf_static",
-    }
-    return {topic: role for topic, role in roles.items() if topic}
 
 
 class FrameAssembler:
@@ -59,9 +49,9 @@ class FrameAssembler:
         self.projection = projection
         """The map's; None until it is known."""
         self._priors = PriorTracker(projection, settings)
-        self._camera: Camera | None = None
-        self._camera_refusal = ""
-        self._camera_frame = ""
+        self._cameras = {each.name: CameraInput(each) for each in settings.rig}
+        self._topics = {source.key: source.topic for source in sources_of(settings)}
+        self._topics |= {input_key("image", each.name): each.image_topic for each in settings.rig}
         self._transforms = VehicleTransforms()
         self._forget()
 
@@ -97,23 +87,30 @@ class FrameAssembler:
         with self._lock:
             if not self._newest:
                 return "", 0
-            role, stamp = max(self._newest.items(), key=lambda item: item[1])
-        return self._topic_of(role), stamp
+            key, stamp = max(self._newest.items(), key=lambda item: item[1])
+        return self._topics.get(key, key), stamp
 
-    def add(self, role: Role, message: Any) -> None:
-        """Take one message; InputError says which topic's message cannot be used and why.
+    def add(self, role: Role, message: Any, camera: str = ONLY_CAMERA) -> None:
+        """Take one message, of CameraInfo and depth that of a camera.
 
-        Nothing is kept of such a message, but of a TFMessage the transforms that are good.
+        InputError says which topic's message cannot be used and why: nothing is kept of such a message, but of a
+        TFMessage the transforms that are good.
         """
+        is_cameras = role in ("camera_info", "depth")
+        key = input_key(role, camera if is_cameras else "")
         with self._lock:
             try:
                 if role == "fix":
                     read_fix(message)  # an unusable one says nothing about time: receivers without a fix stamp oddly
                 if role not in ("tf", "tf_static"):
-                    self.observe_stamp(role, stamp_ns(message))
-                getattr(self, f"_add_{role}")(message)
+                    self.observe_stamp(key, stamp_ns(message))
+                if is_cameras:
+                    own = self._cameras[camera]
+                    (own.add_info if role == "camera_info" else own.add_depth)(message)
+                else:
+                    getattr(self, f"_add_{role}")(message)
             except InputError as error:
-                raise type(error)(f"{self._topic_of(role)}: {error}") from error
+                raise type(error)(f"{self._topics.get(key, key)}: {error}") from error
 
     def observe_stamp(self, source: str, stamp: int) -> bool:
         """Note a stamp of `source`; True when it shows that time was set back, and state was forgotten."""
@@ -125,20 +122,24 @@ class FrameAssembler:
             self._newest[source] = max(stamp, self._newest.get(source, stamp))
             return went_back
 
-    def ready(self, image_message: Any) -> bool:
+    def ready(self, image_message: Any, camera: str = ONLY_CAMERA) -> bool:
         """Whether all that belongs to the image has reached its stamp, so that waiting longer gains nothing.
 
-        That is heading, odometry, the camera's own place where it moves, and for map_to_odom odom → base_link.
+        That is heading, odometry, the camera's own place where it moves, its depth image, and for map_to_odom
+        odom → base_link.
         """
         stamp = stamp_ns(image_message)
         settings = self._settings
         with self._lock:
             if not self._priors.ready(stamp):
                 return False
-            base, camera = settings.base_frame, self._camera_frame_of(image_message)
+            own = self._cameras[camera]
+            if own.awaits_depth(stamp, self._tolerance_ns):
+                return False
+            base, frame = settings.base_frame, own.frame_of(image_message)
             # A transform nobody ever sent is not worth waiting for: the image is refused by name at once.
-            is_known_camera = bool(camera) and self._transforms.are_connected(base, camera)
-            if is_known_camera and not self._transforms.has_reached(base, camera, stamp):
+            is_known_camera = bool(frame) and self._transforms.are_connected(base, frame)
+            if is_known_camera and not self._transforms.has_reached(base, frame, stamp):
                 return False
             if settings.tf_mode == "map_to_odom":
                 return self._odom_to_base_reached(stamp)
@@ -147,13 +148,13 @@ class FrameAssembler:
             is_by_tf = settings.tracking and not settings.odometry_topic and self._transforms.are_connected(odom, base)
             return not is_by_tf or self._transforms.has_reached(odom, base, stamp)
 
-    def assemble(self, image_message: Any, camera_name: str = "camera") -> tuple[Frame, Prior]:
+    def assemble(self, image_message: Any, camera: str = ONLY_CAMERA) -> tuple[Frame, Prior]:
         """The frame and the prior of one image message.
 
         Raises MissingInputError when CameraInfo, a transform or a fix lacks, InputError when the image is unusable.
         """
         prior, why = self.prior(stamp_ns(image_message))
-        frame = self.frame(image_message, camera_name)
+        frame = self.frame(image_message, camera)
         if prior is None:
             raise MissingInputError(why)
         return frame, prior
@@ -180,28 +181,58 @@ class FrameAssembler:
             except MissingInputError:
                 return None
 
-    def frame(self, image_message: Any, camera_name: str = "camera") -> Frame:
+    def frames(
+        self, images: Sequence[tuple[str, Any]], on_problem: Callable[[str, InputError], None] = lambda *_: None
+    ) -> list[Frame]:
+        """The frames of one moment's images, by camera; all in the body frame and at the stamp of the first good one.
+
+        `on_problem` is told of every image that cannot be used. Raises what is wrong with the first when none can.
+        """
+        frames: list[Frame] = []
+        problems: list[InputError] = []
+        for camera, message in images:
+            try:
+                frames.append(self.frame(message, camera))
+            except InputError as error:
+                problems.append(error)
+                if len(images) > 1:
+                    on_problem(camera, error)
+        if not frames:
+            raise problems[0]
+        return [frames[0], *(self._carried(frame, frames[0]) for frame in frames[1:])]
+
+    def frame(self, image_message: Any, camera: str = ONLY_CAMERA) -> Frame:
         """The frame of one image message.
 
         Raises MissingInputError when CameraInfo or a transform lacks, InputError when the image is unusable.
         """
         stamp = stamp_ns(image_message)
-        settings = self._settings
+        own = self._cameras[camera]
         with self._lock:
-            camera = self._camera_or_raise()
-            T_base_camera = self._extrinsics(image_message, stamp)
+            calibration = own.calibration()
+            T_base_camera = self._extrinsics(own, image_message, stamp)
             R_level_base = self._level(stamp)
-        try:
-            image = decode(image_message)
-        except InputError as error:
-            raise InputError(f"{settings.image_topic}: {error}") from error
-        if image.shape[:2] != (camera.height, camera.width):
-            raise InputError(
-                f"{settings.image_topic}: image is {image.shape[1]}x{image.shape[0]} but CameraInfo on "
-                f"{settings.camera_info_topic} says {camera.width}x{camera.height}; send the calibration of this size"
-            )
+            depth_m = self._depth(own, stamp)
         return Frame(
-            image, camera, stamp, T_base_camera, R_level_base, settings.ground_height_in_base_m, name=camera_name
+            own.picture(image_message, calibration),
+            calibration,
+            stamp,
+            T_base_camera,
+            R_level_base,
+            self._settings.ground_height_in_base_m,
+            name=camera,
+            depth_m=depth_m,
+        )
+
+    def _carried(self, frame: Frame, first: Frame) -> Frame:
+        """The frame as the vehicle of the first one's stamp sees it, by odometry; without it as if simultaneous."""
+        start, end = self.motion(first.stamp_ns), self.motion(frame.stamp_ns)
+        moved = np.eye(4) if start is None or end is None else inverse(start) @ end
+        return dataclasses.replace(
+            frame,
+            stamp_ns=first.stamp_ns,
+            T_base_camera=moved @ frame.T_base_camera,
+            R_level_base=first.R_level_base,
         )
 
     def T_odom_base(self, stamp: int) -> Matrix:
@@ -225,14 +256,6 @@ class FrameAssembler:
             return self._transforms.parents_of(child_frame)
 
     # --- one method a role ---
-
-    def _add_camera_info(self, message: Any) -> None:
-        try:
-            self._camera = from_camera_info(message)
-        except InputError as error:
-            self._camera_refusal = str(error)
-            raise
-        self._camera_frame = message.header.frame_id
 
     def _add_fix(self, message: Any) -> None:
         fix = read_fix(message)
@@ -266,10 +289,9 @@ class FrameAssembler:
 
     # --- what assemble needs ---
 
-    def _topic_of(self, role: str) -> str:
-        if role == "image":
-            return self._settings.image_topic
-        return next((topic for topic, its_role in topics_of(self._settings).items() if its_role == role), role)
+    @property
+    def _tolerance_ns(self) -> int:
+        return to_ns(self._settings.camera_tolerance_s)
 
     def _odom_to_base_reached(self, stamp: int) -> bool:
         settings = self._settings
@@ -290,23 +312,30 @@ class FrameAssembler:
         else:
             self.warnings.pop("heading", None)
 
-    def _camera_or_raise(self) -> Camera:
-        if self._camera is not None:
-            return self._camera
-        topic = self._settings.camera_info_topic
-        if self._camera_refusal:
-            raise MissingInputError(f"no usable CameraInfo on {topic}: {self._camera_refusal}")
-        raise MissingInputError(f"no CameraInfo on {topic} yet; start the camera's driver or correct camera_info_topic")
-
-    def _extrinsics(self, image_message: Any, stamp: int) -> Matrix:
-        frame = self._camera_frame_of(image_message)
+    def _extrinsics(self, camera: CameraInput, image_message: Any, stamp: int) -> Matrix:
+        frame = camera.frame_of(image_message)
         if not frame:
-            raise MissingInputError(f"{self._settings.image_topic}: image has no frame_id; set camera_frame")
+            raise MissingInputError(f"{camera.settings.image_topic}: image has no frame_id; set camera_frame")
         return self._mount(frame, stamp)
 
-    def _camera_frame_of(self, image_message: Any) -> str:
-        header_frame = bare_frame(image_message.header.frame_id)
-        return self._settings.camera_frame or header_frame or bare_frame(self._camera_frame)
+    def _depth(self, camera: CameraInput, stamp: int) -> NDArray[np.float32] | None:
+        """Measured depth of that stamp; without it the camera's depth is estimated as for one that measures none."""
+        key = input_key("depth", camera.settings.name)
+        if not camera.settings.depth_topic:
+            return None
+        try:
+            depth_m = camera.depth(stamp, self._tolerance_ns)
+        except InputError as error:
+            self.warnings[key] = f"{error}; until then the camera's depth is estimated"
+            return None
+        if depth_m is None:
+            self.warnings[key] = (
+                f"{camera.settings.depth_topic}: no depth image within camera_tolerance_s of the camera's image; its "
+                "depth is estimated"
+            )
+        else:
+            self.warnings.pop(key, None)
+        return depth_m
 
     def _mount(self, frame: str, stamp: int | None = None) -> Matrix:
         """(4, 4) pose of a sensor's frame in `base_frame`; MissingInputError when TF does not know it."""
@@ -353,5 +382,7 @@ class FrameAssembler:
         self._attitudes: Timeline[Matrix] = Timeline(slerp)
         self._odometry: Timeline[Matrix] = Timeline(blend_transforms)
         self._heading_check = HeadingCheck()
+        for camera in self._cameras.values():
+            camera.forget()
         self._priors.reset()
         self._transforms.clear_moving()

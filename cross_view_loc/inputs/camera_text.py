@@ -43,7 +43,7 @@ def parse_camera(text: str, folder: Path, width: int, height: int) -> Camera:
             f"camera '{text}' is not understood; give pinhole:fx,fy,cx,cy[,k1,…], fisheye:…, equirectangular, strip or "
             "a camera_info YAML file"
         )
-    camera = _from_yaml(folder / text)
+    camera = read_calibration_file(folder / text)
     if (camera.width, camera.height) != (width, height):
         raise InputError(
             f"{folder / text} is for images of {camera.width}x{camera.height}, not {width}x{height}; give the "
@@ -67,8 +67,11 @@ def camera_text(camera: Camera) -> str:
     raise InputError(f"a manifest has no word for a {type(camera).__name__} like this; use equirectangular or strip")
 
 
-def _from_yaml(path: Path) -> Camera:
-    """A file of camera_calibration / camera_info_manager; integer pixel centres, as ROS has them."""
+def read_calibration_file(path: Path) -> Camera:
+    """A file of camera_calibration / camera_info_manager; integer pixel centres, as ROS has them.
+
+    Raises MissingInputError when there is no file, InputError when it is of another kind.
+    """
     if not path.is_file():
         raise MissingInputError(f"there is no camera file at {path}; correct the path")
     try:

@@ -76,8 +76,19 @@ def _decode_raw(message: Any) -> Image:
             f"image encoding '{message.encoding}' is not a colour or grey image; "
             "have the driver send rgb8, bgr8, mono8, bayer_* or yuv422"
         )
+    width, height = int(message.width), int(message.height)
+    pixels: NDArray[Any] = pixel_rows(message, encoding.channels * encoding.bits // 8)
+    if encoding.bits == 16:
+        pixels = pixels.view(">u2" if message.is_bigendian else "<u2").astype(np.uint16)
+    pixels = pixels.reshape(height, width, encoding.channels)
+    rgb = np.asarray(encoding.to_rgb(pixels))
+    return np.ascontiguousarray(rgb if rgb.dtype == np.uint8 else (rgb >> 8).astype(np.uint8))
+
+
+def pixel_rows(message: Any, pixel_bytes: int) -> NDArray[np.uint8]:
+    """(H, W · pixel_bytes) contiguous bytes of a raw image, without what pads its rows; InputError when too few."""
     width, height, step = int(message.width), int(message.height), int(message.step)
-    row_bytes = width * encoding.channels * encoding.bits // 8
+    row_bytes = width * pixel_bytes
     data = np.frombuffer(message.data, dtype=np.uint8)
     if width == 0 or height == 0:
         raise InputError(f"image is {width}x{height} pixels; check the camera driver")
@@ -88,12 +99,7 @@ def _decode_raw(message: Any) -> Image:
         )
     # The last row may come without its padding.
     rows = np.lib.stride_tricks.as_strided(data, (height, row_bytes), (step, 1), writeable=False)
-    pixels: NDArray[Any] = np.ascontiguousarray(rows)
-    if encoding.bits == 16:
-        pixels = pixels.view(">u2" if message.is_bigendian else "<u2").astype(np.uint16)
-    pixels = pixels.reshape(height, width, encoding.channels)
-    rgb = np.asarray(encoding.to_rgb(pixels))
-    return np.ascontiguousarray(rgb if rgb.dtype == np.uint8 else (rgb >> 8).astype(np.uint8))
+    return np.ascontiguousarray(rows)
 
 
 def _decode_compressed(message: Any) -> Image:

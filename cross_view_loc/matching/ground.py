@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cross_view_loc.depth.measured import MeasuredDepth
 from cross_view_loc.depth.source import Depth, DepthSource
 from cross_view_loc.errors import InputError
 from cross_view_loc.geometry.lifting import ViewGeometry, lifted_inside
@@ -47,7 +48,7 @@ class GroundObservation:
 def observe_ground(frames: Sequence[Frame], matcher: Matcher, depth: DepthSource, device: str) -> GroundObservation:
     """Encode and lift every view of every frame. Raises InputError when an image does not fit its camera."""
     planned = [(index, frame, view) for index, frame in enumerate(frames) for view in _views(frame)]
-    images, elevations, inverses, lifted = [], [], [], []
+    images, elevations, inverses, lifted, kinds = [], [], [], [], []
     for _, frame, view in planned:
         image, seen = view.sample(frame.image, frame.camera)
         geometry = ViewGeometry.of(frame, view)
@@ -56,15 +57,18 @@ def observe_ground(frames: Sequence[Frame], matcher: Matcher, depth: DepthSource
         elevations.append(geometry.elevation(pixel_rays))
         inverses.append(geometry.flat_inverse_depth(pixel_rays))
         rays = cell_rays(view)
-        lifted.append(_lift(frame, geometry, rays, depth(image, view, geometry, rays), seen))
+        source = depth if frame.depth_m is None else MeasuredDepth(frame.depth_m, frame.camera)
+        kinds.append(DEPTH_KINDS.index(source.kind))
+        lifted.append(_lift(frame, geometry, rays, source(image, view, geometry, rays), seen))
     batch = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float() / 255.0
     features = matcher.ground(batch, _tensor(elevations, device), _tensor(inverses, device))
     points, z_m, spread, usable = (_tensor(list(column), device) for column in zip(*lifted, strict=True))
-    trust = matcher.trust_in_depth(z_m, spread) if depth.kind == "metric" else z_m.new_zeros(*z_m.shape, 2)
-    kind, count = DEPTH_KINDS.index(depth.kind), coarse_count()
+    kind, count = torch.tensor(kinds, device=device), coarse_count()
+    trust = matcher.trust_in_depth(z_m, spread) * (kind == DEPTH_KINDS.index("metric"))[:, None, None]
     layers, used = [], usable > 0
     for index, (layer, part) in enumerate(zip(features, (slice(0, count), slice(count, None)), strict=True)):
-        weight = (layer.log_confidence[..., kind] + trust[:, part, index]).exp() / WEIGHT_NORM
+        confidence = layer.log_confidence.gather(-1, kind[:, None, None].expand(*layer.log_confidence.shape[:2], 1))
+        weight = (confidence[..., 0] + trust[:, part, index]).exp() / WEIGHT_NORM
         mask = used[:, part]
         layers.append(GroundCells(layer.descriptors[mask], weight[mask], points[:, part][mask].float()))
     seen_by = used[:, :count].cpu().numpy()

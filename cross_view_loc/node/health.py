@@ -95,6 +95,10 @@ class Health:
             self._counts[name] += amount
             return self._counts[name]
 
+    def count_problem(self, name: str, problem: str) -> int:
+        """Something unwatched could not be used; returns how often so far."""
+        return self.count(f"unusable messages on {name}")
+
     def not_localized(self, name: str, problem: str) -> int:
         """An image could not be localized because of `problem`; returns how many for this `name`."""
         with self._lock:

@@ -9,18 +9,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
-from rclpy.subscription import Subscription
 
 from cross_view_loc.errors import CrossViewError, InputError, MissingInputError, NoImageryError
 from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection
-from cross_view_loc.inputs.assembler import FrameAssembler, Role
+from cross_view_loc.inputs.assembler import FrameAssembler
+from cross_view_loc.inputs.camera_sync import ImageGroup, image_groups
 from cross_view_loc.inputs.fixes import read_fix
+from cross_view_loc.inputs.roles import Source, input_key
 from cross_view_loc.inputs.stamps import NS_PER_S, stamp_ns, to_ns
 from cross_view_loc.node import start
 from cross_view_loc.node.complaints import Complaints
 from cross_view_loc.node.health import Health
 from cross_view_loc.node.outputs import Outputs
-from cross_view_loc.node.subscriptions import subscribe
+from cross_view_loc.node.subscriptions import Subscriptions
 from cross_view_loc.node.worker import NewestFirstWorker
 from cross_view_loc.settings import Settings
 from cross_view_loc.tracking.tracked import locate_tracked
@@ -41,13 +42,15 @@ class Pipeline:
         self._log = node.get_logger()
         self.complain = Complaints(lambda text: self._log.warning(text))
         self.assembler = FrameAssembler(settings)
-        self.tracker = settings.tracker()
-        """Judges the estimates as a sequence; None when tracking is off."""
         self.outputs = Outputs(node, self.assembler, settings)
         self.worker: NewestFirstWorker[Any] | None = None
-        self._subscriptions: list[Subscription] = []
+        self._subscriptions: Subscriptions | None = None
+        self.tracker = settings.tracker()
+        """Judges the estimates as a sequence; None when tracking is off."""
+        self.is_enabled = True
         self._seen_time_jumps = 0
         self._last_stamp_ns = -1
+        self._groups = image_groups(settings)
         self._locating = threading.Lock()
         self._tiles_ahead: Any = None
 
@@ -66,20 +69,19 @@ class Pipeline:
     def start(self) -> None:
         """Subscribe, and work on what comes."""
         self.assembler.reset()
+        self._groups = image_groups(self.settings)
         if self.tracker is not None:
-            self.tracker.reset("started")
+            self.tracker.reset("activated")
         self._last_stamp_ns = -1
         self._seen_time_jumps = self.assembler.time_jumps
-        self.worker = NewestFirstWorker(
-            self._process, ready=self.assembler.ready, wait_s=lambda: self.settings.prior_wait_s
-        )
-        self._subscriptions = subscribe(self._node, self.settings, self.on_input, self.on_image)
+        self.worker = NewestFirstWorker(self._process, ready=self._is_ready, wait_s=lambda: self.settings.prior_wait_s)
+        self._subscriptions = Subscriptions(self._node, self.settings, self.on_input, self.on_image)
 
     def stop(self) -> None:
         """Finish the present image, end the thread and hear nothing more."""
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
-        self._subscriptions = []
+        if self._subscriptions is not None:
+            self._subscriptions.close()
+        self._subscriptions = None
         if self.worker is not None:
             self.worker.close()
         self.worker = None
@@ -93,10 +95,10 @@ class Pipeline:
         """Work with changed settings from the next image on."""
         self.settings = self.assembler.settings = settings
         self.outputs.tf.follow(settings)
-        if self.tracker is not None:
-            self.tracker.rules = settings.tracker_rules()
         if hasattr(self._localizer, "settings"):
             self._localizer.settings = settings.localizer_settings()
+        if self.tracker is not None:
+            self.tracker.rules = settings.tracker_rules()
 
     @property
     def waits_for(self) -> str:
@@ -107,11 +109,11 @@ class Pipeline:
 
     # --- executor's callbacks: short ---
 
-    def on_input(self, role: Role, message: Any) -> None:
+    def on_input(self, source: Source, message: Any) -> None:
         """Any message but an image."""
-        watched = not role.startswith("tf")
+        role, watched = source.role, not source.role.startswith("tf")
         if watched:
-            self.health.arrived(role)
+            self.health.arrived(source.key)
         else:
             self.outputs.tf.heard(message, is_static=role == "tf_static")
         try:
@@ -119,38 +121,50 @@ class Pipeline:
                 origin = read_fix(message).origin
                 self._log.info(f"map_origin is the first fix: {origin}")
                 self.set_origin(origin)
-            self.assembler.add(role, message)
+            self.assembler.add(role, message, source.camera)
         except InputError as error:
-            number = self.health.unusable(role, str(error)) if watched else self.health.count("unusable transforms")
-            self.complain(role, str(error), number)
+            counted = self.health.unusable if watched else self.health.count_problem
+            self.complain(source.key, str(error), counted(source.key, str(error)))
         if self.worker is not None:
             self.worker.wake()
 
-    def on_image(self, message: Any) -> None:
-        """One image: newer ones replace it until the worker takes it."""
-        self.health.arrived("image")
+    def on_image(self, camera: str, message: Any) -> None:
+        """One image: newer ones replace it, and those of the same moment, until the worker takes them."""
+        key = input_key("image", camera)
+        self.health.arrived(key)
         if self.worker is None:
             return
-        if self.assembler.observe_stamp("image", stamp_ns(message)):
+        if not self.is_enabled:
+            self.health.count("images while disabled")
+            return
+        if self.assembler.observe_stamp(key, stamp_ns(message)):
             self.worker.clear()
-        self.worker.offer(message)
+            self._groups.clear()
+        group = self._groups.add(camera, message)
+        if group is None:
+            self.worker.wake()
+        else:
+            self.worker.offer(group)
 
     # --- the worker's thread ---
 
-    def _process(self, message: Any) -> None:
+    def _is_ready(self, group: ImageGroup) -> bool:
+        return self._groups.is_complete(group) and self.assembler.ready(group.messages[group.lead], group.lead)
+
+    def _process(self, group: ImageGroup) -> None:
         """One image to one estimate; whatever is wrong with it is counted and said, and the next one has its chance."""
         try:
             with self._locating:
-                self._localize(message)
+                self._localize(group)
         except MissingInputError as error:
-            self.complain("missing", str(error), self.health.not_localized("images without needed input", str(error)))
+            self._failed(group, "missing", "images without needed input", error)
         except NoImageryError as error:
-            self.complain("map", str(error), self.health.not_localized("images without imagery", str(error)))
+            self._failed(group, "map", "images without imagery", error)
         except InputError as error:
-            self.health.unusable("image", str(error))
-            self.complain("image", str(error), self.health.not_localized("unusable images", str(error)))
+            self.health.unusable(input_key("image", group.lead), str(error))
+            self._failed(group, "image", "unusable images", error)
         except CrossViewError as error:
-            self.complain("map", str(error), self.health.not_localized("map or model errors", str(error)))
+            self._failed(group, "map", "map or model errors", error)
         except Exception as error:  # a defect here must not end the node: say everything and go on
             if not self._node.context.ok():
                 return  # shut down during the inference: there is nobody left to publish to
@@ -158,29 +172,29 @@ class Pipeline:
             number = self.health.not_localized("internal errors", text)
             self.complain("internal", f"{text}; please report it\n{traceback.format_exc()}", number)
 
-    def _localize(self, message: Any) -> None:
+    def _failed(self, group: ImageGroup, kind: str, counted_as: str, error: CrossViewError) -> None:
+        self.complain(kind, str(error), self.health.not_localized(counted_as, str(error)))
+        if self.tracker is not None:
+            self.tracker.missing(str(error), group.stamp_ns)
+
+    def _localize(self, group: ImageGroup) -> None:
         started = time.perf_counter()
-        settings, stamp = self.settings, stamp_ns(message)
+        settings, stamp = self.settings, group.stamp_ns
         if self.assembler.time_jumps != self._seen_time_jumps:
             self._seen_time_jumps = self.assembler.time_jumps
             self._last_stamp_ns = -1
             if self.tracker is not None:
                 self.tracker.time_jumped()
             self._log.warning("stamps jumped back: inputs before the jump are forgotten")
-        refusal = self._wrong_stamp(stamp)
+        refusal = self._wrong_stamp(group)
         if refusal is not None:
             kind, problem = refusal
             self.complain(kind, problem, self.health.not_localized(kind, problem))
             return
-        try:
-            frame = self.assembler.frame(message)
-            prior, no_prior = self.assembler.prior(stamp)
-            motion = self.assembler.motion(stamp)
-            located = locate_tracked(self.tracker, self._locate, [frame], prior, motion, no_prior)
-        except CrossViewError as error:
-            if self.tracker is not None:
-                self.tracker.missing(str(error), stamp)
-            raise
+        prior, no_prior = self.assembler.prior(stamp)
+        frames = self.assembler.frames(self._groups.take(group), self._one_camera_failed)
+        motion = self.assembler.motion(frames[0].stamp_ns)
+        located = locate_tracked(self.tracker, self._locate, frames, prior, motion, no_prior)
         estimate = located.estimate
         self._last_stamp_ns = stamp
         problem = ""
@@ -194,27 +208,32 @@ class Pipeline:
         latency_s = (self._node.get_clock().now().nanoseconds - stamp) / NS_PER_S
         is_measurable = 0.0 <= latency_s <= LONGEST_LATENCY_S
         self.health.localized(estimate.accepted, estimate.reason, compute_s, latency_s if is_measurable else None)
-        self.outputs.publish_debug([frame], estimate, settings)
+        self.outputs.publish_debug(frames, estimate, settings)
 
     def _locate(self, frames: Sequence[Frame], search: Prior) -> Estimate:
         if self._tiles_ahead is not None:  # before the estimate: without imagery there is none
             self._tiles_ahead.moved(search.stamp_ns, search.east_m, search.north_m)
         return self._localizer.locate(frames, search)
 
-    def _wrong_stamp(self, stamp: int) -> tuple[str, str] | None:
-        """Why an image of this stamp is dropped: a name to count it by and a sentence; None when it is not."""
-        settings = self.settings
+    def _one_camera_failed(self, camera: str, error: InputError) -> None:
+        key = input_key("image", camera)
+        self.complain(key, str(error), self.health.unusable(key, str(error)))
+
+    def _wrong_stamp(self, group: ImageGroup) -> tuple[str, str] | None:
+        """Why images of this stamp are dropped: a name to count them by and a sentence; None when they are not."""
+        settings, stamp = self.settings, group.stamp_ns
+        topic = next(camera.image_topic for camera in settings.rig if camera.name == group.lead)
         if stamp <= self._last_stamp_ns:
             late_s = (self._last_stamp_ns - stamp) / NS_PER_S
             return "dropped: not newer than the last image", (
-                f"{settings.image_topic}: image has a stamp {late_s:.3f} s before the last one localized, not after "
+                f"{topic}: image has a stamp {late_s:.3f} s before the last one localized, not after "
                 "it, and poses leave in order; make its driver give every image its own, growing stamp"
             )
         newest_topic, newest_ns = self.assembler.newest_input
         behind_s = (newest_ns - stamp) / NS_PER_S
         if newest_ns - stamp > to_ns(settings.max_frame_age_s):
             return "dropped: too old", (
-                f"{settings.image_topic}: image is {behind_s:.1f} s older than the newest stamp on {newest_topic}; "
+                f"{topic}: image is {behind_s:.1f} s older than the newest stamp on {newest_topic}; "
                 "set both drivers to one clock (chrony, PTP), or raise max_frame_age_s if images come that late"
             )
         return None

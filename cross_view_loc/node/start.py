@@ -18,7 +18,7 @@ from cross_view_loc.errors import CrossViewError, InputError, ModelError
 from cross_view_loc.geometry.cameras import PinholeCamera
 from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection
 from cross_view_loc.geometry.transforms import R_BODY_OPTICAL, transform
-from cross_view_loc.inputs.assembler import topics_of
+from cross_view_loc.inputs.roles import input_key, sources_of
 from cross_view_loc.settings import Settings
 from cross_view_loc.types import Estimate, Frame, Prior
 
@@ -124,9 +124,9 @@ def configured_origin(settings: Settings, map_file: MapFile) -> MapOrigin | None
 
 
 def watched_topics(settings: Settings) -> dict[str, str]:
-    """The topic of every role whose messages are counted."""
-    inputs = {str(role): topic for topic, role in topics_of(settings).items() if not role.startswith("tf")}
-    return {"image": settings.image_topic} | inputs
+    """The topic of every input whose messages are counted, by what it is called."""
+    images = {input_key("image", camera.name): camera.image_topic for camera in settings.rig}
+    return images | {source.key: source.topic for source in sources_of(settings) if not source.role.startswith("tf")}
 
 
 def release_memory() -> None:

@@ -1,0 +1,78 @@
+"""Settings that are allowed each by itself and make no sense together: refused with the parameter and the remedy."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cross_view_loc.settings import Settings
+
+_CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+def first_contradiction(settings: Settings) -> str:
+    """One sentence; empty when there is none."""
+    checks = (_numbers, _cameras, _frames, _topics)
+    return next((sentence for check in checks for sentence in check(settings)), "")
+
+
+def _numbers(settings: Settings) -> Iterator[str]:
+    if settings.map_origin and (len(settings.map_origin) != 3 or abs(settings.map_origin[0]) > 90.0):
+        yield f"setting map_origin is {list(settings.map_origin)}; give [latitude_deg, longitude_deg, height_m]"
+    if settings.antenna_in_base_m and len(settings.antenna_in_base_m) != 3:
+        yield f"setting antenna_in_base_m has {len(settings.antenna_in_base_m)} numbers; give [x, y, z]"
+
+
+def _cameras(settings: Settings) -> Iterator[str]:
+    twice = [name for name, count in Counter(settings.cameras).items() if count > 1]
+    if twice:
+        yield f"setting cameras lists '{twice[0]}' twice; give every camera a name of its own"
+    odd = [name for name in settings.cameras if not _CAMERA_NAME.fullmatch(name)]
+    if odd:
+        yield f"setting cameras lists '{odd[0]}'; a camera's name has letters, digits and _ only"
+    if not settings.cameras:
+        return
+    default = type(settings).image_topic
+    if settings.image_topic != default:
+        yield (
+            f"settings cameras and image_topic both say which cameras there are; put '{settings.image_topic}' into "
+            f"{settings.cameras[0]}.image_topic, or leave cameras empty"
+        )
+    topics: dict[str, str] = {}
+    for camera in settings.rig:
+        other = topics.setdefault(camera.image_topic, camera.name)
+        if other != camera.name:
+            yield (
+                f"settings {other}.image_topic and {camera.name}.image_topic are both '{camera.image_topic}'; list a "
+                "camera once, and give each its own topic"
+            )
+
+
+def _frames(settings: Settings) -> Iterator[str]:
+    pairs = [("map_frame", "base_frame"), ("map_frame", "odom_frame"), ("odom_frame", "base_frame")]
+    if settings.tf_mode == "child":
+        if not settings.child_frame:
+            yield "setting tf_mode is 'child' but child_frame is empty; name the leaf frame"
+        pairs += [(name, "child_frame") for name in ("map_frame", "odom_frame", "base_frame")]
+    for name in ("map_frame", "odom_frame", "base_frame"):
+        if not getattr(settings, name):
+            yield f"setting {name} is empty; name the frame"
+    for first, second in pairs:
+        if getattr(settings, first) == getattr(settings, second):
+            yield f"settings {first} and {second} are both '{getattr(settings, first)}'; give each frame its own name"
+
+
+def _topics(settings: Settings) -> Iterator[str]:
+    if settings.heading_source == "imu" and not settings.imu_topic:
+        yield "setting heading_source is 'imu' but imu_topic is empty; name the Imu topic"
+    if settings.heading_source == "odometry" and not settings.odometry_topic:
+        yield "setting heading_source is 'odometry' but odometry_topic is empty; name the topic"
+    for camera in settings.rig:
+        prefix = f"{camera.name}." if settings.cameras else ""
+        if not camera.image_topic:
+            yield f"setting {prefix}image_topic is empty; name the camera's images"
+        if not camera.camera_info_topic and not camera.calibration_file:
+            yield f"setting {prefix}camera_info_topic is empty; name the topic, or give a {prefix}calibration_file"

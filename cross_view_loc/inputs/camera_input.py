@@ -1,0 +1,107 @@
+"""One camera of the vehicle: its calibration from CameraInfo or a file, its frame, and its depth images."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cross_view_loc.camera_settings import CameraSettings
+from cross_view_loc.errors import InputError, MissingInputError
+from cross_view_loc.geometry.cameras import Camera, from_camera_info
+from cross_view_loc.inputs.camera_text import read_calibration_file
+from cross_view_loc.inputs.depth_images import decode_depth
+from cross_view_loc.inputs.images import decode
+from cross_view_loc.inputs.poses import bare_frame
+from cross_view_loc.inputs.stamps import stamp_ns
+
+DEPTHS_KEPT = 10
+
+
+class CameraInput:
+    """Keeps what came for one camera. Not safe for two threads by itself."""
+
+    def __init__(self, settings: CameraSettings) -> None:
+        """Raises InputError when the calibration file is none, MissingInputError when there is no such file."""
+        self.settings = settings
+        self._refusal = ""
+        self._info_frame = ""
+        self._camera: Camera | None = None
+        self._depths: deque[Any] = deque(maxlen=DEPTHS_KEPT)
+        if settings.calibration_file:
+            self._camera = read_calibration_file(Path(settings.calibration_file))
+
+    def add_info(self, message: Any) -> None:
+        """A CameraInfo; InputError when it calibrates nothing, and the one before stays."""
+        try:
+            self._camera = from_camera_info(message)
+        except InputError as error:
+            self._refusal = str(error)
+            raise
+        self._info_frame = message.header.frame_id
+
+    def add_depth(self, message: Any) -> None:
+        """A depth image; it is decoded when an image needs it."""
+        self._depths.append(message)
+
+    def forget(self) -> None:
+        """Drop all but the calibration."""
+        self._depths.clear()
+
+    def frame_of(self, image_message: Any) -> str:
+        """The camera's optical frame; empty when neither parameters nor messages tell it."""
+        names = (self.settings.camera_frame, image_message.header.frame_id, self._info_frame)
+        return next(filter(None, map(bare_frame, names)), "")
+
+    def calibration(self) -> Camera:
+        """The camera model; MissingInputError naming the topic without one."""
+        if self._camera is not None:
+            return self._camera
+        topic = self.settings.camera_info_topic
+        if self._refusal:
+            raise MissingInputError(f"no usable CameraInfo on {topic}: {self._refusal}")
+        raise MissingInputError(
+            f"no CameraInfo on {topic} yet; start the camera's driver, correct camera_info_topic or give a"
+            " calibration_file"
+        )
+
+    def picture(self, image_message: Any, camera: Camera) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB of an image of that calibration; InputError naming the topic when it cannot be."""
+        topic = self.settings.image_topic
+        try:
+            image = decode(image_message)
+        except InputError as error:
+            raise InputError(f"{topic}: {error}") from error
+        if image.shape[:2] != (camera.height, camera.width):
+            says = (
+                f"CameraInfo on {self.settings.camera_info_topic}"
+                if not self.settings.calibration_file
+                else self.settings.calibration_file
+            )
+            raise InputError(
+                f"{topic}: image is {image.shape[1]}x{image.shape[0]} but {says} says {camera.width}x{camera.height};"
+                " send the calibration of this size"
+            )
+        return image
+
+    def depth(self, stamp: int, tolerance_ns: int) -> NDArray[np.float32] | None:
+        """(h, w) metres, 0 where unknown, of the depth image nearest to the stamp; None without one in tolerance.
+
+        Raises InputError naming the topic when it cannot be decoded.
+        """
+        nearest = min(self._depths, key=lambda message: abs(stamp_ns(message) - stamp), default=None)
+        if nearest is None or abs(stamp_ns(nearest) - stamp) > tolerance_ns:
+            return None
+        try:
+            return decode_depth(nearest)
+        except InputError as error:
+            raise InputError(f"{self.settings.depth_topic}: {error}") from error
+
+    def awaits_depth(self, stamp: int, tolerance_ns: int) -> bool:
+        """Whether the depth image of that stamp may still come: there is none yet, nor any later one."""
+        if not self.settings.depth_topic or not self._depths:
+            return False
+        return all(stamp_ns(message) < stamp - tolerance_ns for message in self._depths)
