@@ -20,8 +20,10 @@ def first_contradiction(settings: Settings) -> str:
 
 
 def _numbers(settings: Settings) -> Iterator[str]:
-    if settings.map_origin and (len(settings.map_origin) != 3 or abs(settings.map_origin[0]) > 90.0):
-        yield f"setting map_origin is {list(settings.map_origin)}; give [latitude_deg, longitude_deg, height_m]"
+    for name in ("map_origin", "new_origin"):
+        origin = getattr(settings, name)
+        if origin and (len(origin) != 3 or abs(origin[0]) > 90.0 or abs(origin[1]) > 360.0):
+            yield f"setting {name} is {list(origin)}; give [latitude_deg, longitude_deg, height_m]"
     if settings.antenna_in_base_m and len(settings.antenna_in_base_m) != 3:
         yield f"setting antenna_in_base_m has {len(settings.antenna_in_base_m)} numbers; give [x, y, z]"
 

@@ -168,6 +168,21 @@ class Settings:
         "Origin of map_frame as [latitude_deg, longitude_deg, height_m]; empty = the map file's metadata, "
         "else the first fix.",
     )
+    new_origin: tuple[float, ...] = _setting(
+        (),
+        _MAP,
+        "Where ~/set_origin puts the origin of map_frame, as [latitude_deg, longitude_deg, height_m]; empty = at the "
+        "newest fix.",
+        live=True,
+    )
+    prefetch_radius_m: float = _setting(
+        300.0,
+        _MAP,
+        "How far around the vehicle ~/prefetch fetches the tiles of an online source (at most 400 of them).",
+        minimum=10.0,
+        maximum=5000.0,
+        live=True,
+    )
     map_projection: str = _setting(
         "enu", _MAP, "Tangent plane, or UTM shifted to the origin as navsat_transform does.", choices=("enu", "utm")
     )

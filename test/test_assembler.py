@@ -74,9 +74,9 @@ def assembler(**values) -> FrameAssembler:
 
 
 def test_frame_has_extrinsics_stamp_and_name() -> None:
-    frame, prior = assembler(ground_height_in_base_m=-0.3).assemble(image(), "front")
+    frame, prior = assembler(ground_height_in_base_m=-0.3).assemble(image())
     np.testing.assert_allclose(frame.T_base_camera, CAMERA, atol=1e-12)
-    assert (frame.stamp_ns, prior.stamp_ns, frame.name, frame.ground_z_m) == (SECOND, SECOND, "front", -0.3)
+    assert (frame.stamp_ns, prior.stamp_ns, frame.name, frame.ground_z_m) == (SECOND, SECOND, "camera", -0.3)
     assert (prior.east_m, prior.north_m) == pytest.approx((0.0, 0.0), abs=1e-6)
     np.testing.assert_array_equal(frame.R_level_base, np.eye(3))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import sys
 from collections.abc import Iterator
@@ -30,7 +29,7 @@ from cross_view_loc.node import parameters, start
 from cross_view_loc.node import tf as tf_module
 from cross_view_loc.node.health import ERROR, OK, WARN
 from cross_view_loc.node.localizer_node import LocalizerNode
-from cross_view_loc.settings import Settings
+from cross_view_loc.settings import PARAMETERS, Settings
 
 SOURCES = {role: Source(role, f"/{role}", "camera") for role in ("camera_info", "fix", "tf", "tf_static")}
 START = 1_700_000_000 * SECOND
@@ -42,7 +41,7 @@ class Inside:
     def __init__(self, domain: int, settings: Settings, localizer: start.Locates | None = None) -> None:
         self.context = rclpy.Context()
         rclpy.init(context=self.context, domain_id=domain)
-        values = [(row.name, getattr(settings, row.name)) for row in dataclasses.fields(settings)]
+        values = [(row.name, getattr(settings, row.name)) for row in PARAMETERS]
         overrides = [Parameter(name, value=list(v) if isinstance(v, tuple) else v) for name, v in values if v != ()]
         self.localizer = localizer or ConstantOffset()
         self.node = LocalizerNode(lambda *_: self.localizer, context=self.context, parameter_overrides=overrides)

@@ -19,7 +19,7 @@ def test_shipped_file_holds_every_parameter_with_its_default() -> None:
         value = shipped[parameter.name]
         assert (tuple(value) if isinstance(value, list) else value) == parameter.default, parameter.name
         # ROS refuses an integer where a double is declared.
-        assert type(value) is (list if parameter.kind == "double_array" else type(parameter.default)), parameter.name
+        assert type(value) is (list if parameter.kind.endswith("_array") else type(parameter.default)), parameter.name
 
 
 def test_shipped_file_has_the_tables_comments() -> None:
@@ -48,6 +48,26 @@ def test_written_file_reads_back_as_the_same_settings(tmp_path: Path) -> None:
     assert Settings.from_yaml(path) == settings
 
 
+def test_several_cameras_are_read_dotted_or_nested_and_written_back(tmp_path: Path) -> None:
+    values = {"cameras": ["front", "left"], "front": {"image_topic": "/f", "camera_frame": "/front_optical"}}
+    settings = Settings.from_mapping(values | {"left.calibration_file": "left.yaml"})
+    front, left = settings.rig
+    assert (front.name, front.image_topic, front.camera_info_topic) == ("front", "/f", "front/camera_info")
+    assert (left.image_topic, left.calibration_file) == ("left/image_raw", "left.yaml")
+    path = tmp_path / "rig.yaml"
+    path.write_text(parameter_file_text(settings), encoding="utf-8")
+    assert Settings.from_yaml(path) == settings
+    assert dataclasses.replace(settings, search_radius_m=5.0).rig == settings.rig
+
+
+def test_one_camera_is_made_of_the_parameters_without_a_name() -> None:
+    settings = Settings(image_topic="/a", depth_topic="/d")
+    assert [(camera.name, camera.image_topic, camera.depth_topic) for camera in settings.rig] == [
+        ("camera", "/a", "/d")
+    ]
+    assert dataclasses.replace(settings, image_topic="/b").rig[0].image_topic == "/b"
+
+
 def test_node_name_and_ros_own_parameters_are_understood(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     content = {
@@ -73,6 +93,21 @@ def test_node_name_and_ros_own_parameters_are_understood(tmp_path: Path) -> None
         ({"map_origin": "here"}, "must be of type double_array"),
         ({"tf_mode": "child", "child_frame": ""}, "child_frame is empty"),
         ({"heading_source": "imu"}, "imu_topic is empty"),
+        ({"heading_source": "odometry"}, "odometry_topic is empty"),
+        ({"cameras": ["front", "front"]}, "cameras lists 'front' twice; give every camera a name of its own"),
+        ({"cameras": ["front", "a.b"]}, "cameras lists 'a.b'"),
+        ({"cameras": "front"}, "must be of type string_array"),
+        ({"cameras": ["a", "b"], "a.image_topic": "/x", "b.image_topic": "/x"}, "a.image_topic and b.image_topic are"),
+        ({"cameras": ["a"], "image_topic": "/x"}, "cameras and image_topic both say"),
+        ({"cameras": ["a"], "a.image_tpic": "/x"}, "no parameter 'a.image_tpic'; a camera has image_topic, "),
+        ({"cameras": ["a"], "b": {"image_topic": "/x"}}, "no parameter 'b.image_topic'; cameras names a"),
+        ({"cameras": ["a"], "a": {"image_transport": "jpg"}}, "a.image_transport is 'jpg'; choose one of auto"),
+        ({"cameras": ["a"], "a": {"camera_info_topic": ""}}, "a.camera_info_topic is empty"),
+        ({"image_topic": ""}, "image_topic is empty"),
+        ({"base_frame": "odom"}, "odom_frame and base_frame are both 'odom'"),
+        ({"map_frame": "/base_link"}, "map_frame and base_frame are both 'base_link'"),
+        ({"tf_mode": "child", "child_frame": "base_link"}, "base_frame and child_frame are both 'base_link'"),
+        ({"odom_frame": ""}, "odom_frame is empty"),
         ({"seed": True}, "must be of type integer"),
     ],
 )

@@ -70,7 +70,7 @@ def choose_topics(bag: Bag, settings: Settings | None) -> BagTopics:
 
 def with_topics(settings: Settings, topics: BagTopics) -> Settings:
     """The settings with the bag's own topic names, as the assembler then names them in its sentences."""
-    others = {"fix_topic": topics.fix, "odometry_topic": topics.odometry, "imu_topic": topics.imu}
+    others: dict[str, Any] = {"fix_topic": topics.fix, "odometry_topic": topics.odometry, "imu_topic": topics.imu}
     if settings.cameras:
         return dataclasses.replace(settings, rig=topics.rig, **others)
     only = topics.cameras[0]

@@ -42,6 +42,8 @@ class FrameAssembler:
         """Without a projection, which then has to be given by `use_projection`, fixes and priors are refused."""
         self.time_jumps = 0
         """How often time was set back; each time everything but calibration and static transforms is forgotten."""
+        self.newest_fix: Fix | None = None
+        """The last one that was usable, whatever has been forgotten since."""
         self.warnings: dict[str, str] = {}
         """What is assumed because an input lacks, by input; one sentence each."""
         self._lock = threading.RLock()
@@ -259,6 +261,7 @@ class FrameAssembler:
 
     def _add_fix(self, message: Any) -> None:
         fix = read_fix(message)
+        self.newest_fix = fix
         self._priors.add_fix(fix, self._antenna(fix))
         self._check_heading(fix.stamp_ns)
 

@@ -40,7 +40,9 @@ class ImageGroups:
         self._cameras = tuple(cameras)
         self.tolerance_ns, self.stall_ns = tolerance_ns, stall_ns
         self._lock = threading.Lock()
-        self._forget()
+        self._newest: dict[str, int] = {}
+        self._kept: dict[str, deque[Any]] = {name: deque(maxlen=IMAGES_KEPT) for name in self._cameras}
+        self._open: deque[ImageGroup] = deque(maxlen=GROUPS_OPEN)
 
     def add(self, camera: str, message: Any) -> ImageGroup | None:
         """Take an image; the group that it opens, when its camera leads."""
@@ -86,7 +88,10 @@ class ImageGroups:
     def clear(self) -> None:
         """Forget everything, as after a jump back in time."""
         with self._lock:
-            self._forget()
+            self._newest = {}
+            self._open.clear()
+            for kept in self._kept.values():
+                kept.clear()
 
     def _join(self, camera: str, stamp: int, message: Any) -> None:
         wanting = [
@@ -106,11 +111,6 @@ class ImageGroups:
 
     def _is_live(self, camera: str) -> bool:
         return self._newest[camera] >= max(self._newest.values()) - self.stall_ns
-
-    def _forget(self) -> None:
-        self._newest: dict[str, int] = {}
-        self._kept: dict[str, deque[Any]] = {name: deque(maxlen=IMAGES_KEPT) for name in self._cameras}
-        self._open: deque[ImageGroup] = deque(maxlen=GROUPS_OPEN)
 
 
 def image_groups(settings: Settings, cameras: Sequence[str] = ()) -> ImageGroups:

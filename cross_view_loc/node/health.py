@@ -54,6 +54,11 @@ class _Input:
         return sum(now - arrival <= 5.0 for arrival in self.arrivals) / 5.0
 
 
+def _role_of(key: str) -> str:
+    """Of an input that may have its camera's name in front."""
+    return key.rsplit(" ", 1)[-1]
+
+
 class Health:
     """Counters behind a lock; `clock` is a monotonic clock in seconds."""
 
@@ -62,6 +67,8 @@ class Health:
         self._lock = threading.Lock()
         self._inputs = {role: _Input(topic) for role, topic in topics.items()}
         self._started = self._localized_at = clock()
+        self.paused = ""
+        """Why nothing is localized on purpose; empty when it is."""
         self._problem = ""
         self._tf_problem = ""
         self._reason = ""
@@ -148,12 +155,12 @@ class Health:
         warnings, values = list(assumptions), {}
         for role, entry in self._inputs.items():
             last = entry.arrivals[-1] if entry.arrivals else None
-            may_rest = role == "camera_info" and last is not None
+            may_rest = _role_of(role) == "camera_info" and last is not None
             silent_s = now - (self._started if last is None else last)
             if silent_s > timeout_s and not may_rest:
                 what = "has never arrived" if last is None else f"is silent for {silent_s:.1f} s"
                 sentence = f"{entry.topic} ({role}) {what}"
-                (errors if role in REQUIRED else warnings).append(sentence)
+                (errors if _role_of(role) in REQUIRED else warnings).append(sentence)
             if now - entry.problem_at <= PROBLEM_MEMORY_S:
                 warnings.append(f"{entry.bad} unusable messages, the last: {entry.problem}")
             values[f"{role} topic"] = entry.topic
@@ -173,7 +180,9 @@ class Health:
         share = sum(self._accepted) / len(self._accepted) if self._accepted else 0.0
         values["accepted share of last 50"] = f"{share:.2f}" if self._accepted else "unknown"
         values["last refusal"] = self._reason
-        image = self._inputs["image"].arrivals
+        image = any(entry.arrivals for key, entry in self._inputs.items() if _role_of(key) == "image")
+        if self.paused:
+            return Verdict("estimates", OK, self.paused, values)
         if self._problem and image and now - self._localized_at > timeout_s:
             return Verdict("estimates", ERROR, self._problem, values)
         if not self._accepted:

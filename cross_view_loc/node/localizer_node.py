@@ -1,11 +1,13 @@
 """The ROS 2 node: sensor topics in, poses and TF out (`outputs.py`), /diagnostics once a second (`health.py`).
 
-A managed node (`ros2 lifecycle`), which brings itself up with `autostart`:
+A managed node (`ros2 lifecycle`) that brings itself up with `autostart`:
 
     configure   the parameters are checked, the map is opened, the networks are loaded and warmed up
     activate    it subscribes (`subscriptions.py`) and works on images (`pipeline.py`)
     deactivate  it finishes the present image and hears nothing more
     cleanup     the networks and their GPU memory are given back, the map is closed
+
+While configured it can be asked for what stands in `controls.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +15,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from cross_view_loc.errors import InputError
+from cross_view_loc.inputs.assembler import FrameAssembler
 from cross_view_loc.node import parameters, start
+from cross_view_loc.node.controls import Controls
 from cross_view_loc.node.diagnostics import Diagnostics
 from cross_view_loc.node.health import ERROR, Health, Verdict
 from cross_view_loc.node.lifecycle import ManagedNode
@@ -33,6 +38,7 @@ class LocalizerNode(ManagedNode):
         self.health = Health({})
         self.map_file = start.MapFile("")
         self.pipeline: Pipeline | None = None
+        self._controls: Controls | None = None
         self._diagnostics = Diagnostics(self, self._verdicts, self._declared.value("image_topic"))
         parameters.follow_changes(self, lambda: self.settings, self._apply)
 
@@ -51,7 +57,12 @@ class LocalizerNode(ManagedNode):
         self.settings = settings = self._declared.settings()
         self.health = Health(start.watched_topics(settings))
         self.map_file = start.MapFile(settings.map_path, settings.map_cache, settings.map_offline)
+        FrameAssembler(settings)  # a calibration file that is none shall not be noticed after loading networks only
         origin = start.configured_origin(settings, self.map_file)
+        if origin is not None:
+            start.refuse_origin_elsewhere(origin, settings, self.map_file)
+        elif not settings.fix_topic:
+            raise InputError("parameter map_origin is empty and no fix_topic can give it; set one of them")
         log.info(f"loading the networks (device {settings.device})")
         began = time.perf_counter()
         localizer = self._make_localizer(settings, self.map_file)
@@ -60,6 +71,7 @@ class LocalizerNode(ManagedNode):
         warm_s = start.warm_up(localizer, settings.device)
         log.info(f"localizer loaded in {loaded_s:.1f} s, warmed up in {warm_s:.1f} s")
         self.pipeline = Pipeline(self, settings, self.health, self.map_file, localizer)
+        self._controls = Controls(self, self.pipeline)
         if origin is not None:
             self.pipeline.set_origin(origin)
 
@@ -77,9 +89,11 @@ class LocalizerNode(ManagedNode):
             self.pipeline.stop()
 
     def _cleanup(self) -> None:
+        if self._controls is not None:
+            self._controls.close()
         if self.pipeline is not None:
             self.pipeline.close()
-        self.pipeline = None
+        self._controls = self.pipeline = None
         self.map_file.close()
         start.release_memory()
 

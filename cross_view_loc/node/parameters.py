@@ -9,12 +9,17 @@ from typing import Any
 
 import rclpy.parameter
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
-from rclpy.exceptions import ParameterUninitializedException
+from rclpy.exceptions import InvalidParameterException, ParameterUninitializedException
 from rclpy.node import Node
 
 from cross_view_loc.errors import InputError
 from cross_view_loc.parameter import Parameter, Value
-from cross_view_loc.settings import PARAMETERS, Settings, belongs_to_ros, hint_for
+from cross_view_loc.settings import PARAMETERS, Settings, belongs_to_ros, camera_rows, hint_for
+
+ARRAY_TYPES = {
+    "double_array": rclpy.parameter.Parameter.Type.DOUBLE_ARRAY,
+    "string_array": rclpy.parameter.Parameter.Type.STRING_ARRAY,
+}
 
 
 def descriptor_of(parameter: Parameter) -> ParameterDescriptor:
@@ -44,13 +49,16 @@ class Declared:
         self._node = node
         self._refusals: list[str] = []
         given: Mapping[str, Any] = getattr(node, "_parameter_overrides", {})
-        for parameter in PARAMETERS:
+        names = given["cameras"].value if "cameras" in given else None
+        cameras = names if isinstance(names, (list, tuple)) else ()  # else refused below
+        self._rows = [*PARAMETERS, *(row for camera in dict.fromkeys(cameras) for row in camera_rows(str(camera)))]
+        for parameter in self._rows:
             value = self._checked(parameter, given[parameter.name].value if parameter.name in given else None)
             # rclpy takes an empty list for bytes, so an array is declared by its type and stays unset when empty.
-            default: Any = value if value != () else rclpy.parameter.Parameter.Type.DOUBLE_ARRAY
-            with contextlib.suppress(ParameterUninitializedException):
+            default: Any = value if value != () else ARRAY_TYPES[parameter.kind]
+            with contextlib.suppress(ParameterUninitializedException, InvalidParameterException):
                 node.declare_parameter(parameter.name, default, descriptor_of(parameter), ignore_override=True)
-        for sentence in unknown_parameters(given):
+        for sentence in unknown_parameters(given, self._rows):
             # A warning, not a refusal: a file under /**: may hold other nodes' parameters too.
             node.get_logger().warning(sentence)
 
@@ -62,13 +70,13 @@ class Declared:
         """The settings as the parameters are now; InputError for one of the wrong type, out of range or at odds."""
         if self._refusals:
             raise InputError(self._refusals[0])
-        values = {parameter.name: self.value(parameter.name) for parameter in PARAMETERS}
+        values = {parameter.name: self.value(parameter.name) for parameter in self._rows}
         known = {name: value for name, value in values.items() if value is not None}
         return Settings.from_mapping(known, f"node {self._node.get_name()}")
 
     def _checked(self, parameter: Parameter, given: Any) -> Value:
         """The given value in the parameter's type (an integer will do for a double), or its default."""
-        if given is None or (parameter.kind == "double_array" and len(given) == 0):
+        if given is None or (parameter.kind in ARRAY_TYPES and given != "" and not given):
             return parameter.default
         try:
             return parameter.checked(given)
@@ -77,9 +85,9 @@ class Declared:
             return parameter.default
 
 
-def unknown_parameters(given: Iterable[str]) -> list[str]:
+def unknown_parameters(given: Iterable[str], rows: Iterable[Parameter] = PARAMETERS) -> list[str]:
     """One sentence for each given name that the table does not know, with the nearest name it knows."""
-    known = {parameter.name for parameter in PARAMETERS}
+    known = {parameter.name for parameter in rows}
     return [
         f"parameter '{name}' is not one of this node's and has no effect; {hint_for(name)}"
         for name in given
@@ -94,16 +102,16 @@ def follow_changes(node: Node, settings: Callable[[], Settings], apply: Callable
     """
 
     names = {parameter.name for parameter in PARAMETERS}
-    doubles = {parameter.name for parameter in PARAMETERS if parameter.kind == "double"}
+    kinds = {parameter.name: parameter.kind for parameter in PARAMETERS}
 
-    def widen(parameters: list[rclpy.parameter.Parameter]) -> list[rclpy.parameter.Parameter]:
-        integer = rclpy.parameter.Parameter.Type.INTEGER
-        return [
-            rclpy.parameter.Parameter(each.name, value=float(each.value))
-            if each.name in doubles and each.type_ == integer
-            else each
-            for each in parameters
-        ]
+    def widened(parameter: rclpy.parameter.Parameter) -> rclpy.parameter.Parameter:
+        types = rclpy.parameter.Parameter.Type
+        kind = kinds.get(parameter.name)
+        if kind == "double" and parameter.type_ == types.INTEGER:
+            return rclpy.parameter.Parameter(parameter.name, value=float(parameter.value))
+        if kind == "double_array" and parameter.type_ == types.INTEGER_ARRAY:
+            return rclpy.parameter.Parameter(parameter.name, value=[float(number) for number in parameter.value])
+        return parameter
 
     def changed(parameters: Sequence[rclpy.parameter.Parameter]) -> Settings:
         values = {each.name: each.value for each in parameters if each.name in names}
@@ -121,6 +129,6 @@ def follow_changes(node: Node, settings: Callable[[], Settings], apply: Callable
         if any(each.name in names for each in parameters):
             apply(changed(parameters))
 
-    node.add_pre_set_parameters_callback(widen)
+    node.add_pre_set_parameters_callback(lambda parameters: list(map(widened, parameters)))
     node.add_on_set_parameters_callback(check)
     node.add_post_set_parameters_callback(take_over)

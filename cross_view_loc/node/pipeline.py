@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import traceback
@@ -10,11 +11,13 @@ from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
 
+from cross_view_loc.aerial.ahead import TilesAhead
 from cross_view_loc.errors import CrossViewError, InputError, MissingInputError, NoImageryError
 from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection
 from cross_view_loc.inputs.assembler import FrameAssembler
 from cross_view_loc.inputs.camera_sync import ImageGroup, image_groups
 from cross_view_loc.inputs.fixes import read_fix
+from cross_view_loc.inputs.initial_pose import read_initial_pose
 from cross_view_loc.inputs.roles import Source, input_key
 from cross_view_loc.inputs.stamps import NS_PER_S, stamp_ns, to_ns
 from cross_view_loc.node import start
@@ -25,6 +28,7 @@ from cross_view_loc.node.subscriptions import Subscriptions
 from cross_view_loc.node.worker import NewestFirstWorker
 from cross_view_loc.settings import Settings
 from cross_view_loc.tracking.tracked import locate_tracked
+from cross_view_loc.tracking.tracker import Tracker
 from cross_view_loc.types import Estimate, Frame, Prior
 
 LONGEST_LATENCY_S = 60.0
@@ -52,7 +56,8 @@ class Pipeline:
         self._last_stamp_ns = -1
         self._groups = image_groups(settings)
         self._locating = threading.Lock()
-        self._tiles_ahead: Any = None
+        self._tiles_ahead: TilesAhead | None = None
+        self._place: tuple[float, float] | None = None
 
     def set_origin(self, origin: MapOrigin) -> None:
         """Count the map's metres from there: all that was measured in the old ones is forgotten."""
@@ -60,11 +65,97 @@ class Pipeline:
         with self._locating:
             start.look_at(self._localizer, self._map_file, projection)
             self.assembler.use_projection(projection)
-            self._tiles_ahead = self._map_file.tiles_ahead(projection, self.settings)
-            self._last_stamp_ns = -1
+            reach_m = self.settings.search_radius_m + start.LOOK_M
+            self._tiles_ahead = self._map_file.tiles_ahead(projection, reach_m)
+            self._last_stamp_ns, self._place = -1, None
             if self.tracker is not None:
                 self.tracker.reset("the map's origin was set")
         self._log.info(f"map: {projection}")
+
+    # --- what can be asked, see `controls.py`; each answers with a sentence or raises CrossViewError ---
+
+    def enable(self, is_enabled: bool) -> str:
+        """Work on images, or leave them alone."""
+        self.is_enabled = is_enabled
+        if not is_enabled and self.worker is not None:
+            self.worker.clear()
+        self._groups.clear()
+        self.health.begin()
+        self.health.paused = "" if is_enabled else "disabled: images are left alone until ~/enable is called with true"
+        return self.health.paused or "enabled: images are localized"
+
+    def reset(self) -> str:
+        """Forget all that came so far but calibration, static transforms and the map's origin."""
+        if self.worker is not None:
+            self.worker.clear()
+        with self._locating:
+            self.assembler.reset()
+            self._groups.clear()
+            self._last_stamp_ns = -1
+            if self.tracker is not None:
+                self.tracker.reset("reset by ~/reset")
+        return "forgotten where the vehicle was; searching as at the start"
+
+    def relocalize(self) -> str:
+        """Search widely, in all headings."""
+        self._needs_tracker("~/relocalize").relocalize()
+        return "searching widely, in all headings"
+
+    def move_origin(self) -> str:
+        """Count the map's metres from `new_origin`, else from the newest fix."""
+        if self.settings.new_origin:
+            origin = MapOrigin(*self.settings.new_origin)
+        elif self.assembler.newest_fix is not None:
+            origin = self.assembler.newest_fix.origin
+        else:
+            raise MissingInputError(f"no valid fix on {self.settings.fix_topic} yet; set new_origin before")
+        start.refuse_origin_elsewhere(origin, self.settings, self._map_file)
+        self.set_origin(origin)
+        return f"the map's origin is {origin}; poses count from there"
+
+    def prefetch(self) -> str:
+        """Have the tiles around the vehicle fetched in the background."""
+        if self.assembler.projection is None:
+            raise MissingInputError(self.waits_for)
+        ahead = self._map_file.tiles_ahead(self.assembler.projection, self.settings.prefetch_radius_m)
+        if ahead is None:
+            raise InputError(
+                f"{self.settings.map_path or 'map_path'} is no online source, so nothing has to be fetched"
+            )
+        if self._place is None:
+            raise MissingInputError("the vehicle's place is not known yet; wait for the first prior")
+        keys = ahead.keys(*self._place)
+        self._map_file.want(keys)
+        return f"{len(keys)} tiles within {self.settings.prefetch_radius_m:g} m are wanted; those not here are fetched"
+
+    def take_initial_pose(self, message: Any) -> str:
+        """Search where somebody says the vehicle is."""
+        tracker = self._needs_tracker("a given pose")
+        given = read_initial_pose(message, self.settings.map_frame)
+        # People click by the wall clock, whatever clock the sensors have: it holds for the newest input.
+        stamp = self.assembler.newest_stamp_ns or stamp_ns(message)
+        tracker.set_pose(
+            stamp,
+            given.east_m,
+            given.north_m,
+            given.yaw_rad,
+            given.std_m,
+            given.std_rad,
+            self.assembler.motion(stamp),
+        )
+        degrees = math.degrees(given.yaw_rad)
+        return f"the vehicle is about {given.east_m:.1f} E {given.north_m:.1f} N, {degrees:.0f} deg from east"
+
+    def refuse_input(self, key: str, problem: str) -> None:
+        """Count and say that a message on an unwatched topic cannot be used."""
+        self.complain(key, problem, self.health.count_problem(key, problem))
+
+    def _needs_tracker(self, what: str) -> Tracker:
+        if self.tracker is None:
+            raise InputError(f"{what} needs the tracker; set tracking to true")
+        return self.tracker
+
+    # --- from activation to deactivation ---
 
     def start(self) -> None:
         """Subscribe, and work on what comes."""
@@ -123,8 +214,10 @@ class Pipeline:
                 self.set_origin(origin)
             self.assembler.add(role, message, source.camera)
         except InputError as error:
-            counted = self.health.unusable if watched else self.health.count_problem
-            self.complain(source.key, str(error), counted(source.key, str(error)))
+            if watched:
+                self.complain(source.key, str(error), self.health.unusable(source.key, str(error)))
+            else:
+                self.refuse_input(source.key, str(error))
         if self.worker is not None:
             self.worker.wake()
 
@@ -211,6 +304,7 @@ class Pipeline:
         self.outputs.publish_debug(frames, estimate, settings)
 
     def _locate(self, frames: Sequence[Frame], search: Prior) -> Estimate:
+        self._place = search.east_m, search.north_m
         if self._tiles_ahead is not None:  # before the estimate: without imagery there is none
             self._tiles_ahead.moved(search.stamp_ns, search.east_m, search.north_m)
         return self._localizer.locate(frames, search)

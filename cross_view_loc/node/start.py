@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
+import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ from cross_view_loc.aerial.ahead import TilesAhead, online_store
 from cross_view_loc.aerial.map import AerialMap
 from cross_view_loc.aerial.patch import Patch
 from cross_view_loc.aerial.sources import AerialSource, open_source
+from cross_view_loc.aerial.tiles import TileKey
 from cross_view_loc.errors import CrossViewError, InputError, ModelError
 from cross_view_loc.geometry.cameras import PinholeCamera
 from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection
@@ -24,6 +26,8 @@ from cross_view_loc.types import Estimate, Frame, Prior
 
 LOOK_M = 60.0
 """How far from a place of the search imagery is looked at, with room for a patch's corners."""
+FAR_DEG = 0.1
+"""About ten kilometres: an origin farther off the map than this is a mistake."""
 PATCH_METERS_PER_PIXEL = 0.2
 """What patches are cut with (`matching.encoders`, which needs torch)."""
 
@@ -52,12 +56,18 @@ class MapFile:
             self._source = open_source(self._path, cache_path=self._cache or None, offline=self._offline)
         return self._source
 
-    def tiles_ahead(self, projection: MapProjection, settings: Settings) -> TilesAhead | None:
-        """What fetches tiles before they are needed; None for a map in a file, or one that nobody has opened."""
+    def tiles_ahead(self, projection: MapProjection, reach_m: float) -> TilesAhead | None:
+        """What fetches tiles so far about a place ahead; None for a map in a file, or one that nobody has opened."""
         store = online_store(self._source) if self._source is not None else None
         if store is None:
             return None
-        return TilesAhead(store, projection, settings.search_radius_m + LOOK_M, PATCH_METERS_PER_PIXEL)
+        return TilesAhead(store, projection, reach_m, PATCH_METERS_PER_PIXEL)
+
+    def want(self, keys: Iterable[TileKey]) -> None:
+        """Have tiles of an online source fetched in the background."""
+        store = online_store(self._source) if self._source is not None else None
+        if store is not None:
+            store.want(keys)
 
     def close(self) -> None:
         """End what the map does in the background; what it said about problems stays."""
@@ -121,6 +131,22 @@ def configured_origin(settings: Settings, map_file: MapFile) -> MapOrigin | None
     if settings.map_origin:
         return MapOrigin(*settings.map_origin)
     return map_file.open().map_origin
+
+
+def refuse_origin_elsewhere(origin: MapOrigin, settings: Settings, map_file: MapFile) -> None:
+    """InputError when the map covers nothing near its own origin: latitude and longitude swapped, or another map."""
+    if not settings.map_path:  # tests localize without
+        return
+    south, west, north, east = map_file.open().bounds
+    far_east = min(abs(math.remainder(origin.longitude_deg - edge, 360.0)) for edge in (west, east))
+    is_between = west <= origin.longitude_deg <= east or far_east <= FAR_DEG
+    if south - FAR_DEG <= origin.latitude_deg <= north + FAR_DEG and is_between:
+        return
+    raise InputError(
+        f"parameter map_origin is latitude {origin.latitude_deg:.5f}, longitude {origin.longitude_deg:.5f}, outside of "
+        f"what {settings.map_path} covers (latitude {south:.5f} to {north:.5f}, longitude {west:.5f} to {east:.5f}); "
+        "give the origin as [latitude_deg, longitude_deg, height_m] near the map, or another map_path"
+    )
 
 
 def watched_topics(settings: Settings) -> dict[str, str]:
