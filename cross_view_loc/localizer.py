@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cross_view_loc.aerial.patch import Patch
 from cross_view_loc.aerial.resolution import imagery_variance_m2
 from cross_view_loc.depth.learned import LearnedDepth
 from cross_view_loc.depth.source import DepthSource, FlatGround
@@ -87,6 +88,11 @@ class Localizer:
     def use_map(self, aerial_map: PatchSource) -> None:
         """Look at another map, or at the same one counted from another origin, from the next call on."""
         self.aerial = AerialFeatureCache(aerial_map, self.matcher, self.device)
+
+    @property
+    def latest_patch(self) -> Patch | None:
+        """The aerial patch that the last call looked at last; None before the first."""
+        return self.aerial.latest_patch
 
     @property
     def gate(self) -> Gate:

@@ -158,7 +158,7 @@ def test_calibration_file_stands_in_for_camera_info(tmp_path) -> None:
     made.add("tf_static", tf("base_link", "left_optical", CAMERA))
     frame = made.frame(image(frame_id="something_else"))
     assert isinstance(frame.camera, PinholeCamera) and frame.camera.fx == 12.0
-    with pytest.raises(MissingInputError, match="there is no camera file at /nowhere.yaml"):
+    with pytest.raises(MissingInputError, match=r"there is no camera file at /nowhere\.yaml"):
         FrameAssembler(Settings(calibration_file="/nowhere.yaml"))
 
 

@@ -5,7 +5,8 @@ import threading
 import numpy as np
 import pytest
 
-from cross_view_loc.node.health import ERROR, OK, WARN, Health
+from cross_view_loc.node.health import ERROR, OK, WARN, Coverage, Health, tracker_verdict
+from cross_view_loc.node.machine import Machine
 from cross_view_loc.node.worker import NewestFirstWorker
 
 TOPICS = {"image": "/image", "camera_info": "/info", "fix": "/fix", "imu": "/imu"}
@@ -165,3 +166,59 @@ def test_close_does_not_wait_for_what_never_gets_ready() -> None:
     worker.offer(1)
     worker.close(5.0)
     assert not seen
+
+
+def test_one_silent_camera_of_several_is_a_warning_all_are_an_error(clock: Clock) -> None:
+    health = Health({"front image": "/front", "left image": "/left", "left camera_info": "/info", "fix": "/fix"}, clock)
+    for role in ("front image", "left image", "left camera_info", "fix"):
+        health.arrived(role)
+    clock.now += 3.0
+    for role in ("front image", "fix"):
+        health.arrived(role)
+    verdict = inputs(health)
+    assert (verdict.level, verdict.sentence) == (WARN, "/left (left image) is silent for 3.0 s")
+    assert verdict.values["left image age (s)"] == "3.00"
+    clock.now += 3.0
+    health.arrived("fix")
+    assert inputs(health).level == ERROR and "/front (front image)" in inputs(health).sentence
+
+
+def test_a_silent_fix_is_a_warning_while_the_vehicle_is_tracked(health: Health, clock: Clock) -> None:
+    all_arrive(health)
+    clock.now += 3.0
+    for role in ("image", "imu"):
+        health.arrived(role)
+    assert health.verdicts(2.0)[0].level == ERROR
+    assert health.verdicts(2.0, is_tracking=True)[0].level == WARN
+
+
+def test_place_without_imagery_is_a_warning_though_every_tile_was_readable(health: Health) -> None:
+    def map_of(valid: float, stand_in: float):
+        return health.verdicts(2.0, coverage=Coverage(valid, stand_in))[2]
+
+    assert map_of(1.0, 0.0).level == OK and map_of(1.0, 0.0).values["imagery of last patch"] == "1.00"
+    assert map_of(0.3, 0.0).level == WARN and "only 30% of the place has imagery" in map_of(0.3, 0.0).sentence
+    assert map_of(1.0, 0.8).level == WARN and "stands in for 80%" in map_of(1.0, 0.8).sentence
+
+
+def test_tracker_that_is_lost_or_waits_is_a_warning() -> None:
+    levels = {state: tracker_verdict(state, "why").level for state in ("waiting", "searching", "tracking", "lost")}
+    assert levels == {"waiting": WARN, "searching": OK, "tracking": OK, "lost": WARN}
+    assert tracker_verdict("lost", "no accepted estimate for 3.1 s").sentence == "lost: no accepted estimate for 3.1 s"
+
+
+def test_stages_are_told_by_name(health: Health) -> None:
+    for milliseconds in range(1, 101):
+        health.localized(True, "", 0.1, None, {"inference": milliseconds / 1000})
+    assert estimates(health).values["inference p50 (s)"] == "0.051"
+    assert estimates(health).values["inference p95 (s)"] == "0.095"
+
+
+def test_machine_tells_processor_and_memory(clock: Clock) -> None:
+    machine = Machine(clock)
+    block = np.ones(30_000_000, np.uint8)
+    while machine.verdict("cpu").values["cpu (cores)"] == "0.00":
+        clock.now += 0.01
+        np.sort(block[:1_000_000])
+    verdict = machine.verdict("cpu")
+    assert verdict.level == OK and float(verdict.values["memory (MB)"]) > 30.0 and verdict.values["device"] == "cpu"

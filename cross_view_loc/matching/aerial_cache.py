@@ -87,6 +87,11 @@ class AerialFeatureCache:
         self.hits = 0
         self.misses = 0
 
+    @property
+    def latest_patch(self) -> Patch | None:
+        """The one last asked for; None before the first."""
+        return next(reversed(self._kept.values())).patch if self._kept else None
+
     def features(
         self, east_m: float, north_m: float, rotation_rad: float, ahead: tuple[float, float], size_px: int
     ) -> AerialFeatures:

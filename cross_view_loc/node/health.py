@@ -1,18 +1,23 @@
 """What the node has seen and done, and what that means; without ROS, so that every rule can be tested.
 
-Three verdicts, published as diagnostics:
+Published as diagnostics, beside `lifecycle` while the node is not active and `machine` (`machine.py`, always OK):
 
 `inputs`
     ERROR  a required topic (image, camera_info, fix) has never arrived, or is silent for `input_timeout_s`
-           (CameraInfo may be silent once it is known).
-    WARN   the same for a configured optional topic (odometry, imu); a message was unusable within the last
-           `PROBLEM_MEMORY_S`; something lacks that is replaced by an assumption (antenna position, attitude).
+           (CameraInfo may be silent once it is known; of several cameras all must be silent; the fix is only a WARN
+           while the state is tracking).
+    WARN   the same for one camera of several and for a configured optional topic (odometry, imu, depth); a message was
+           unusable within the last `PROBLEM_MEMORY_S`; something lacks that is replaced by an assumption (antenna
+           position, attitude, depth); the origin or an image's type is still waited for.
 `estimates`
     ERROR  images arrive but none could be localized for `input_timeout_s`: the missing input, the missing imagery,
            the clock that differs or the failure is named.
     WARN   fewer than half of the last 50 estimates were accepted (the last reason is named); TF is held back.
+`tracker`
+    WARN   the state is lost, or waiting for an input, which is named.
 `map`
-    WARN   parts of the map could not be read (a damaged tile).
+    WARN   parts of the map could not be read (a damaged tile, a server that refuses); less than half of the patch last
+           searched has imagery, or more than half of it is coarser imagery that stands in.
 """
 
 from __future__ import annotations
@@ -76,6 +81,7 @@ class Health:
         self._accepted: deque[bool] = deque(maxlen=50)
         self._compute_s: deque[float] = deque(maxlen=200)
         self._latency_s: deque[float] = deque(maxlen=200)
+        self._stages_s: dict[str, deque[float]] = {}
 
     def begin(self) -> None:
         """The node begins to listen: what is silent is so from now on."""
@@ -113,8 +119,18 @@ class Health:
             self._counts[name] += 1
             return self._counts[name]
 
-    def localized(self, accepted: bool, reason: str, compute_s: float, latency_s: float | None) -> None:
-        """An image led to an estimate; `latency_s` from stamp to publication, None when the clocks differ."""
+    def localized(
+        self,
+        accepted: bool,
+        reason: str,
+        compute_s: float,
+        latency_s: float | None,
+        stages_s: Mapping[str, float] | None = None,
+    ) -> None:
+        """An image led to an estimate; `latency_s` from stamp to publication, None when the clocks differ.
+
+        `stages_s` are the parts of it by name.
+        """
         with self._lock:
             self._localized_at = self._clock()
             self._problem = ""
@@ -124,6 +140,8 @@ class Health:
             self._compute_s.append(compute_s)
             if latency_s is not None:
                 self._latency_s.append(latency_s)
+            for stage, seconds in (stages_s or {}).items():
+                self._stages_s.setdefault(stage, deque(maxlen=200)).append(seconds)
 
     def tf_held_back(self, problem: str) -> None:
         """Why no transform was published; empty when it was."""
@@ -141,26 +159,29 @@ class Health:
         assumptions: Sequence[str] = (),
         map_problems: tuple[int, str] = (0, ""),
         more_values: Mapping[str, str] | None = None,
+        is_tracking: bool = False,
+        coverage: Coverage | None = None,
     ) -> list[Verdict]:
         """The present state of inputs, estimates and map; `map_problems` is their number and the latest one."""
         with self._lock:
             now = self._clock()
-            inputs = self._inputs_verdict(now, timeout_s, assumptions)
+            inputs = self._inputs_verdict(now, timeout_s, assumptions, is_tracking)
             estimates = self._estimates_verdict(now, timeout_s)
             estimates.values.update(more_values or {})
-            return [inputs, estimates, _map_verdict(*map_problems)]
+            return [inputs, estimates, map_verdict(*map_problems, coverage)]
 
-    def _inputs_verdict(self, now: float, timeout_s: float, assumptions: Sequence[str]) -> Verdict:
+    def _inputs_verdict(self, now: float, timeout_s: float, assumptions: Sequence[str], is_tracking: bool) -> Verdict:
         errors: list[str] = []
         warnings, values = list(assumptions), {}
+        silent_s = {key: self._silent_s(key, now) for key in self._inputs}
         for role, entry in self._inputs.items():
             last = entry.arrivals[-1] if entry.arrivals else None
-            may_rest = _role_of(role) == "camera_info" and last is not None
-            silent_s = now - (self._started if last is None else last)
-            if silent_s > timeout_s and not may_rest:
-                what = "has never arrived" if last is None else f"is silent for {silent_s:.1f} s"
-                sentence = f"{entry.topic} ({role}) {what}"
-                (errors if _role_of(role) in REQUIRED else warnings).append(sentence)
+            if silent_s[role] > timeout_s:
+                what = "has never arrived" if last is None else f"is silent for {silent_s[role]:.1f} s"
+                alike = [seconds for key, seconds in silent_s.items() if _role_of(key) == _role_of(role)]
+                is_needed = _role_of(role) in REQUIRED and min(alike) > timeout_s
+                is_needed &= not (is_tracking and role == "fix")
+                (errors if is_needed else warnings).append(f"{entry.topic} ({role}) {what}")
             if now - entry.problem_at <= PROBLEM_MEMORY_S:
                 warnings.append(f"{entry.bad} unusable messages, the last: {entry.problem}")
             values[f"{role} topic"] = entry.topic
@@ -171,9 +192,17 @@ class Health:
         level = ERROR if errors else WARN if warnings else OK
         return Verdict("inputs", level, "; ".join(errors + warnings) or "all inputs arrive", values)
 
+    def _silent_s(self, key: str, now: float) -> float:
+        """Since when nothing has come; 0 for CameraInfo that is known."""
+        arrivals = self._inputs[key].arrivals
+        if arrivals and _role_of(key) == "camera_info":
+            return 0.0
+        return now - (arrivals[-1] if arrivals else self._started)
+
     def _estimates_verdict(self, now: float, timeout_s: float) -> Verdict:
         values = {name: str(number) for name, number in sorted(self._counts.items())}
-        for name, series in (("compute", self._compute_s), ("image to pose", self._latency_s)):
+        named = [("compute", self._compute_s), ("image to pose", self._latency_s), *self._stages_s.items()]
+        for name, series in named:
             for percent in (50, 95):
                 value = f"{np.percentile(series, percent):.3f}" if series else "unknown"
                 values[f"{name} p{percent} (s)"] = value
@@ -196,8 +225,31 @@ class Health:
         return Verdict("estimates", OK, f"{share:.0%} of the last {len(self._accepted)} estimates accepted", values)
 
 
-def _map_verdict(count: int, latest: str) -> Verdict:
+@dataclass(frozen=True)
+class Coverage:
+    """Of the patch last searched: which share has imagery, and of that which share coarser imagery stands in for."""
+
+    valid: float
+    stand_in: float
+
+
+def map_verdict(count: int, latest: str, coverage: Coverage | None = None) -> Verdict:
+    """Problems of the map so far, the latest of them, and what of the patch last searched is there."""
     values = {"problems": str(count), "latest problem": latest}
-    if count == 0:
-        return Verdict("map", OK, "no part of the map was unreadable so far", values)
-    return Verdict("map", WARN, f"map: {count} problem{'s' if count > 1 else ''}, latest: {latest}", values)
+    sentences = []
+    if coverage is not None:
+        values |= {"imagery of last patch": f"{coverage.valid:.2f}", "of it standing in": f"{coverage.stand_in:.2f}"}
+        if coverage.valid < 0.5:
+            sentences.append(f"only {coverage.valid:.0%} of the place has imagery; fetch a map of it")
+        if coverage.stand_in > 0.5:
+            sentences.append(f"coarser imagery stands in for {coverage.stand_in:.0%} of the place")
+    if count:
+        sentences.append(f"map: {count} problem{'s' if count > 1 else ''}, latest: {latest}")
+    sentence = "; ".join(sentences) or "no part of the map was unreadable so far"
+    return Verdict("map", WARN if sentences else OK, sentence, values)
+
+
+def tracker_verdict(state: str, reason: str) -> Verdict:
+    """The tracker's state and why."""
+    level = WARN if state in ("lost", "waiting") else OK
+    return Verdict("tracker", level, f"{state}: {reason}", {"state": state, "reason": reason})

@@ -20,8 +20,9 @@ from cross_view_loc.inputs.assembler import FrameAssembler
 from cross_view_loc.node import parameters, start
 from cross_view_loc.node.controls import Controls
 from cross_view_loc.node.diagnostics import Diagnostics
-from cross_view_loc.node.health import ERROR, Health, Verdict
+from cross_view_loc.node.health import ERROR, Health, Verdict, tracker_verdict
 from cross_view_loc.node.lifecycle import ManagedNode
+from cross_view_loc.node.machine import Machine
 from cross_view_loc.node.pipeline import Pipeline
 from cross_view_loc.settings import Settings
 
@@ -39,6 +40,7 @@ class LocalizerNode(ManagedNode):
         self.map_file = start.MapFile("")
         self.pipeline: Pipeline | None = None
         self._controls: Controls | None = None
+        self._machine = Machine()
         self._diagnostics = Diagnostics(self, self._verdicts, self._declared.value("image_topic"))
         parameters.follow_changes(self, lambda: self.settings, self._apply)
 
@@ -107,7 +109,16 @@ class LocalizerNode(ManagedNode):
         if self.lifecycle_state != "active" or self.pipeline is None:
             level, sentence = (ERROR, self.refusal) if self.refusal else (0, f"the node is {self.lifecycle_state}")
             return [Verdict("lifecycle", level, sentence, {"state": self.lifecycle_state})]
-        assumptions = [*self.pipeline.assembler.warnings.values(), *filter(None, [self.pipeline.waits_for])]
-        worker = self.pipeline.worker
-        counts = {"replaced by newer images": str(worker.dropped)} if worker is not None else {}
-        return self.health.verdicts(self.settings.input_timeout_s, assumptions, self.map_file.problems(), counts)
+        pipeline, tracker, timeout_s = self.pipeline, self.pipeline.tracker, self.settings.input_timeout_s
+        state = "tracking" if tracker is None else tracker.state
+        verdicts = self.health.verdicts(
+            timeout_s,
+            pipeline.assumptions(),
+            self.map_file.problems(),
+            pipeline.counts(),
+            is_tracking=tracker is not None and state == "tracking",
+            coverage=pipeline.coverage,
+        )
+        if tracker is not None:
+            verdicts.append(tracker_verdict(state, tracker.reason))
+        return [*verdicts, self._machine.verdict(self.settings.device)]

@@ -22,7 +22,7 @@ from cross_view_loc.inputs.roles import Source, input_key
 from cross_view_loc.inputs.stamps import NS_PER_S, stamp_ns, to_ns
 from cross_view_loc.node import start
 from cross_view_loc.node.complaints import Complaints
-from cross_view_loc.node.health import Health
+from cross_view_loc.node.health import Coverage, Health
 from cross_view_loc.node.outputs import Outputs
 from cross_view_loc.node.subscriptions import Subscriptions
 from cross_view_loc.node.worker import NewestFirstWorker
@@ -58,6 +58,8 @@ class Pipeline:
         self._locating = threading.Lock()
         self._tiles_ahead: TilesAhead | None = None
         self._place: tuple[float, float] | None = None
+        self.coverage: Coverage | None = None
+        """Of the patch last searched; None before, and where the localizer does not tell."""
 
     def set_origin(self, origin: MapOrigin) -> None:
         """Count the map's metres from there: all that was measured in the old ones is forgotten."""
@@ -198,6 +200,17 @@ class Pipeline:
             return f"waiting for the first fix on {self.settings.fix_topic}: it becomes map_origin"
         return ""
 
+    def assumptions(self) -> list[str]:
+        """What is replaced by an assumption or still waited for; one sentence each."""
+        undecided = [] if self._subscriptions is None else self._subscriptions.undecided
+        waits = [f"{topic}: nobody publishes it yet, so image_transport auto waits" for topic in undecided]
+        return [*self.assembler.warnings.values(), *filter(None, [self.waits_for]), *waits]
+
+    def counts(self) -> dict[str, str]:
+        """Images that were dropped, by name."""
+        dropped = {} if self.worker is None else {"replaced by newer images": str(self.worker.dropped)}
+        return dropped | ({"without a group": str(self._groups.unpaired)} if self.settings.cameras else {})
+
     # --- executor's callbacks: short ---
 
     def on_input(self, source: Source, message: Any) -> None:
@@ -273,6 +286,7 @@ class Pipeline:
     def _localize(self, group: ImageGroup) -> None:
         started = time.perf_counter()
         settings, stamp = self.settings, group.stamp_ns
+        age_s = self._age_s(stamp)
         if self.assembler.time_jumps != self._seen_time_jumps:
             self._seen_time_jumps = self.assembler.time_jumps
             self._last_stamp_ns = -1
@@ -286,8 +300,10 @@ class Pipeline:
             return
         prior, no_prior = self.assembler.prior(stamp)
         frames = self.assembler.frames(self._groups.take(group), self._one_camera_failed)
+        decoded = time.perf_counter()
         motion = self.assembler.motion(frames[0].stamp_ns)
         located = locate_tracked(self.tracker, self._locate, frames, prior, motion, no_prior)
+        inferred = time.perf_counter()
         estimate = located.estimate
         self._last_stamp_ns = stamp
         problem = ""
@@ -297,17 +313,26 @@ class Pipeline:
             problem = str(error)
             self.complain("tf", problem, self.health.count("transforms held back"))
         self.health.tf_held_back(problem)
-        compute_s = time.perf_counter() - started
-        latency_s = (self._node.get_clock().now().nanoseconds - stamp) / NS_PER_S
-        is_measurable = 0.0 <= latency_s <= LONGEST_LATENCY_S
-        self.health.localized(estimate.accepted, estimate.reason, compute_s, latency_s if is_measurable else None)
+        published = time.perf_counter()
+        stages_s = {"decode": decoded - started, "inference": inferred - decoded, "publish": published - inferred}
+        if age_s is not None:
+            stages_s["transport and waiting"] = age_s
+        self.health.localized(estimate.accepted, estimate.reason, published - started, self._age_s(stamp), stages_s)
         self.outputs.publish_debug(frames, estimate, settings)
 
     def _locate(self, frames: Sequence[Frame], search: Prior) -> Estimate:
         self._place = search.east_m, search.north_m
         if self._tiles_ahead is not None:  # before the estimate: without imagery there is none
             self._tiles_ahead.moved(search.stamp_ns, search.east_m, search.north_m)
-        return self._localizer.locate(frames, search)
+        estimate = self._localizer.locate(frames, search)
+        patch = getattr(self._localizer, "latest_patch", None)
+        self.coverage = None if patch is None else Coverage(float(patch.valid.mean()), patch.stand_in)
+        return estimate
+
+    def _age_s(self, stamp: int) -> float | None:
+        """How long ago that was; None when the stamps are of another clock."""
+        age_s = (self._node.get_clock().now().nanoseconds - stamp) / NS_PER_S
+        return age_s if 0.0 <= age_s <= LONGEST_LATENCY_S else None
 
     def _one_camera_failed(self, camera: str, error: InputError) -> None:
         key = input_key("image", camera)
