@@ -25,6 +25,7 @@ from map_helpers import (
     write_pmtiles,
 )
 
+from cross_view_loc import __version__
 from cross_view_loc.aerial.http_policy import BackOff
 from cross_view_loc.aerial.map import AerialMap
 from cross_view_loc.aerial.offsets import OffsetSource
@@ -331,9 +332,11 @@ def test_a_remote_geotiff_that_breaks_off_comes_back(tmp_path):
     pytest.importorskip("rasterio")
     file = write_geotiff(tmp_path / "o.tif", SCENE, "EPSG:25832", 150.0, 0.15, blockxsize=256, blockysize=256)
     server = SceneServer({"/o.tif": file.read_bytes()})
-    spec = SourceSpec.from_mapping({"kind": "geotiff", "url": f"{server.url}/o.tif", "name": "cog", "rate_per_s": 1000})
+    content = {"kind": "geotiff", "url": f"{server.url}/o.tif", "name": "cog", "rate_per_s": 1000}
+    spec = SourceSpec.from_mapping({**content, "user_agent_contact": "me@example.org"})
     client = RasterClient(spec, BackOff(first_s=1e-9))
     assert client.fetch(TileKey.at(LAT, LON, 20)).status == "ok"
+    assert {headers["User-Agent"] for _, headers in server.asked} == {f"cross_view_loc/{__version__} (me@example.org)"}
     server.status = 503
     broken = client.fetch(TileKey.at(LAT + 0.001, LON, 20))
     assert broken.status == "failed" and re.search(r"^cog, tile .*cannot be read at columns .*network", broken.reason)

@@ -151,6 +151,18 @@ def test_use_is_remembered_across_processes(path: Path) -> None:
         assert {KEYS[0], KEYS[60]} < set(cache.keys())
 
 
+def test_what_was_used_is_remembered_within_bounds(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drive that only reads, offline, has nothing to write its uses down with."""
+    monkeypatch.setattr("cross_view_loc.aerial.cache._REMEMBERED_USES", 3)
+    cache = TileCache(path)
+    for key in KEYS[:6]:
+        cache.put(key, picture(1), expires_s=2e9)
+    for key in (*KEYS[:6], KEYS[3]):
+        assert cache.get(key) is not None
+    assert [place[1] for place in cache._used] == [key.column for key in (KEYS[4], KEYS[5], KEYS[3])]
+    cache.close()
+
+
 def test_two_processes_write_and_read_one_file(path: Path) -> None:
     with writer(path, 0, count=60) as (one, one_says), writer(path, 1000, count=60) as (other, other_says):
         assert len(one_says.readlines()) == 61 and len(other_says.readlines()) == 61

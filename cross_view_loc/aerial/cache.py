@@ -21,6 +21,7 @@ from cross_view_loc.aerial.tiles import TileKey
 __all__ = ["CachedTile", "TileCache"]
 
 _FLUSH_EVERY_S = 30.0
+_REMEMBERED_USES = 20_000
 
 
 class TileCache:
@@ -88,7 +89,10 @@ class TileCache:
             return None
         if found is not None:
             with self._use_lock:
+                self._used.pop(place, None)
                 self._used[place] = self._now()
+                if len(self._used) > _REMEMBERED_USES:  # a long drive that only reads
+                    del self._used[next(iter(self._used))]
         return found
 
     def put(self, key: TileKey, data: bytes, *, expires_s: float, etag: str = "", last_modified: str = "") -> bool:

@@ -210,11 +210,12 @@ def _network_options(headers: Mapping[str, str], address: str) -> dict[str, Any]
         "GDAL_HTTP_TIMEOUT": 30,
         "GDAL_HTTP_MAX_RETRY": 1,
         "GDAL_HTTP_RETRY_DELAY": 1,
-        "GDAL_HTTP_USERAGENT": f"cross_view_loc/{__version__}",
+        "GDAL_HTTP_USERAGENT": headers.get("User-Agent", f"cross_view_loc/{__version__}"),
         "GDAL_HTTP_MULTIRANGE": "YES",
     }
-    if headers:
-        options["GDAL_HTTP_HEADERS"] = "\r\n".join(f"{name}: {value}" for name, value in headers.items())
+    others = {name: value for name, value in headers.items() if name != "User-Agent"}
+    if others:
+        options["GDAL_HTTP_HEADERS"] = "\r\n".join(f"{name}: {value}" for name, value in others.items())
     return options
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from cross_view_loc import __version__
 from cross_view_loc.aerial.http_answer import TileAnswer
 from cross_view_loc.aerial.http_policy import REFUSALS, BackOff, RateLimit
 from cross_view_loc.aerial.spec import SourceSpec
@@ -112,5 +113,7 @@ class RasterClient:
             if self._raster is None:
                 spec = self.spec
                 address = spec.url.replace("{key}", spec.api_key())
-                self._raster = GeotiffSource(address, spec.crs, redacted(spec.url), spec.request_headers())
+                agent = f"cross_view_loc/{__version__} ({spec.user_agent_contact or 'no contact given'})"
+                headers = {"User-Agent": agent, **spec.request_headers()}
+                self._raster = GeotiffSource(address, spec.crs, redacted(spec.url), headers)
             return self._raster
