@@ -24,6 +24,7 @@ from cross_view_loc.aerial.fetch_all import FetchReport
 from cross_view_loc.aerial.fetch_queue import FetchQueue
 from cross_view_loc.aerial.http import TileClient
 from cross_view_loc.aerial.http_policy import BackOff
+from cross_view_loc.aerial.map import AerialMap
 from cross_view_loc.aerial.mbtiles import MbtilesSource
 from cross_view_loc.aerial.online import OnlineStore
 from cross_view_loc.aerial.tiled_source import TiledSource
@@ -107,6 +108,30 @@ def test_every_failure_is_in_problems_and_reading_goes_on(make, server: FaultSer
     assert store.drain(WAIT_S)
     assert (store.read(KEYS[1]) is None) == (status == "refused")
     assert server.counts[KEY] <= 6, "redirects and one more try, no storm"
+
+
+@pytest.mark.parametrize("case", NOT_A_PICTURE)
+def test_whatever_fails_a_patch_is_cut_of_the_rest_and_the_hole_is_masked(make, server: FaultServer, case: str) -> None:
+    """What the localizer sees: never an exception, never black for imagery, and all of it once the server is well."""
+    answer, status, _, _ = NOT_A_PICTURE[case]
+    place = [float(value) for value in mercator_geodetic(KEY.column + 1.0, KEY.row + 0.5, 15, tile_size=1)]
+    aerial_map = AerialMap(TiledSource(make(zoom_min=15, zoom_max=15)), MapProjection(MapOrigin(*place)))
+    store = aerial_map.source.store
+    beside = TileKey(15, KEY.column + 1, KEY.row)
+    assert store.fetch_all([beside]).fetched == 1
+    server.answers[KEY] = answer
+    for _ in range(2):
+        patch = aerial_map.patch(0.0, 0.0, 200, 3.2)
+        assert store.drain(WAIT_S)
+        assert patch.valid[:, 110:].all() and not patch.valid[:, :90].any() and not patch.image[:, :90].any()
+    assert store.problems
+    if status == "failed":
+        del server.answers[KEY]
+        later = make(zoom_min=15, zoom_max=15)  # as after its pause
+        assert later.fetch_all([KEY]).fetched == 1
+        whole = AerialMap(TiledSource(later), aerial_map.projection).patch(0.0, 0.0, 200, 3.2)
+        assert whole.valid.all()
+        np.testing.assert_array_equal(whole.image[:, 110:], patch.image[:, 110:])
 
 
 def test_dns_failure_is_in_problems_and_the_cache_is_read(make, server: FaultServer) -> None:

@@ -37,7 +37,7 @@ from cross_view_loc.aerial.tiles import TileKey
 from cross_view_loc.aerial.urls import shown_url, tile_url
 from cross_view_loc.aerial.wmts import resolved
 from cross_view_loc.errors import MapError, MissingInputError
-from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection
+from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection, mercator_meters_per_pixel
 
 LAT, LON, ZOOM = 49.0, 8.4, 19
 EXAMPLES = sorted((Path(__file__).parent.parent / "config" / "sources").glob("*.yaml"))
@@ -187,6 +187,13 @@ class SceneServer:
             key = TileKey(int(zoom), int(column), int(row))
             key = TileKey(key.zoom, key.column, key.row_from_south) if scheme == "tms" else key
             return 200, encode(SCENE.tile(key))
+        if parts.path.startswith("/dense/"):
+            _, _, zoom, column, row = parts.path.removesuffix("@2x.png").removesuffix(".png").split("/")
+            return 200, encode(SCENE.tile(TileKey(int(zoom), int(column), int(row)), 512))
+        if parts.path.startswith("/quad/"):
+            digits = parts.path.removeprefix("/quad/").removesuffix(".png")
+            column, row = (int("".join(str(int(d) >> bit & 1) for d in digits), 2) for bit in (0, 1))
+            return 200, encode(SCENE.tile(TileKey(len(digits), column, row)))
         query = {name.upper(): values[0] for name, values in parse_qs(parts.query).items()}
         if parts.path == "/wmts" and query.get("REQUEST") == "GetTile" and query.get("LAYER") == "ORTHO.PHOTOS":
             assert query["TILEMATRIXSET"] == "GoogleMaps" and query["SERVICE"] == "WMTS"
@@ -226,6 +233,9 @@ ONLINE = {
     "xyz": {"kind": "xyz", "url": "/xyz/{z}/{x}/{y}.png"},
     "xyz -y": {"kind": "xyz", "url": "/tms/{z}/{x}/{-y}.png"},
     "tms": {"kind": "xyz", "url": "/tms/{z}/{x}/{y}.png", "scheme": "tms"},
+    "xyz retina": {"kind": "xyz", "url": "/dense/{z}/{x}/{y}{r}.png", "tile_size_px": 512, "zoom_max": ZOOM - 1},
+    "xyz 512": {"kind": "xyz", "url": "/dense/{z}/{x}/{y}.png", "tile_size_px": 512, "zoom_max": ZOOM - 1},
+    "quadkeys": {"kind": "xyz", "url": "/quad/{q}.png"},
     "wmts rest": {"kind": "wmts", "url": "/xyz/{TileMatrix}/{TileCol}/{TileRow}.png"},
     "wmts kvp": {
         "kind": "wmts", "url": "/wmts", "layer": "ORTHO.PHOTOS", "tile_matrix_set": "GoogleMaps",
@@ -242,6 +252,21 @@ def test_the_same_scene_through_every_online_kind(kind, server, expected):
     patch = patch_of(TiledSource(Direct(spec)))
     assert patch.valid.all()
     assert abs(patch.image.astype(float) - expected.image).mean() <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("limits", "used"), [((10, ZOOM - 2), ZOOM - 2), ((ZOOM + 1, ZOOM + 2), ZOOM + 1), ((10, 22), ZOOM)]
+)
+def test_only_zooms_within_the_limits_are_asked_for(limits, used, server, tmp_path):
+    """A patch of 0.2 m would be cut from zoom 19: the nearest one allowed is taken, and its resolution told."""
+    content = {"kind": "xyz", "url": f"{server.url}/xyz/{{z}}/{{x}}/{{y}}.png", "rate_per_s": 1000}
+    path = write_yaml(tmp_path / "s.yaml", **content, zoom_min=limits[0], zoom_max=limits[1])
+    server.asked.clear()
+    source, patch = open_and_wait(path, tmp_path / "cache.mbtiles")
+    source.store.close()
+    asked = {int(parts[2]) for parts in (path.split("/") for path, _ in server.asked)}
+    assert used in asked and min(asked) >= limits[0] and max(asked) == used
+    assert patch.meters_per_pixel_source == pytest.approx(mercator_meters_per_pixel(LAT, used), rel=1e-3)
 
 
 def open_and_wait(path, cache):
