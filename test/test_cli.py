@@ -198,3 +198,11 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(monkeypatch, capsys):
 def test_benchmark_without_frames_is_refused(capsys):
     assert main(["benchmark", "--frames", "0"]) == 1
     assert "--frames is 0" in capsys.readouterr().err
+
+
+def test_run_refuses_a_full_folder_before_it_works(tmp_path, capsys):
+    """The bag is missing too, which would be found out first if the folder were looked at only at the end."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "theirs.txt").write_text("kept")
+    assert main(["run", str(tmp_path / "no_bag"), "--out", str(tmp_path / "out")]) == 1
+    assert "out is not an empty folder; name another with --out" in capsys.readouterr().err

@@ -46,11 +46,16 @@ def reasons(records: Iterable[FrameRecord]) -> Counter[str]:
     return Counter(record.reason for record in records if record.reason)
 
 
+def refuse_full_folder(out: Path | None) -> None:
+    """InputError when results must not go there; worth asking before hours of work."""
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} is not an empty folder; name another with --out, or remove it first")
+
+
 def result_folder(out: Path | None, root: Path = Path("results")) -> Path:
     """`out` if given, else a new `results/<time>` that the link `results/latest` then points to; created."""
     if out is not None:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise InputError(f"{out} is not an empty folder; name another with --out, or remove it first")
+        refuse_full_folder(out)
         out.mkdir(parents=True, exist_ok=True)
         return out
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")

@@ -18,6 +18,7 @@ from cross_view_loc.bags.reader import BagTopics
 from cross_view_loc.bags.results import (
     FrameRecord,
     reasons,
+    refuse_full_folder,
     result_folder,
     without_nan,
     write_json,
@@ -56,6 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> int:
     """Run, write the results and say where they are."""
     check_span(options)
+    refuse_full_folder(options.out)
     configured = Settings.from_yaml(options.config) if options.config else None
     show = show_guesses if configured is None else lambda topics: None
     with open_run(options.bag, options.map, configured, show) as offline:
