@@ -487,8 +487,20 @@ class Settings:
     autostart: bool = _setting(
         True, _OUTPUT, "Configure and activate at start; false leaves that to a lifecycle manager."
     )
+    publish_fix: bool = _setting(
+        False, _OUTPUT, "Accepted estimates also on ~/fix (sensor_msgs/NavSatFix), for navigation that wants fixes."
+    )
+    publish_odometry: bool = _setting(
+        False, _OUTPUT, "Accepted estimates also on ~/odometry (nav_msgs/Odometry, pose in map_frame)."
+    )
     publish_debug: bool = _setting(
-        True, _OUTPUT, "Offer ~/debug/compressed; drawn only while somebody subscribes.", live=True
+        True,
+        _OUTPUT,
+        "Offer ~/debug/compressed, ~/markers, ~/search and ~/aerial_patch; made only while somebody subscribes.",
+        live=True,
+    )
+    aerial_patch_frame: str = _setting(
+        "aerial_patch", _OUTPUT, "Frame of ~/aerial_patch: origin at its centre, x to the right (east), y up (north)."
     )
 
     rig: tuple[CameraSettings, ...] = ()

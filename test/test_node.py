@@ -221,7 +221,7 @@ def test_debug_picture_comes_while_somebody_looks(running: Station) -> None:
     subscription = running.node.create_subscription(CompressedImage, "/localizer/debug/compressed", pictures.append, 5)
     assert running.drive_until(lambda: pictures)
     picture = cv2.imdecode(np.frombuffer(pictures[-1].data, np.uint8), cv2.IMREAD_COLOR)
-    assert picture.shape == (360, 640, 3)
+    assert picture.shape[1] == 1280
     running.node.destroy_subscription(subscription)
 
 

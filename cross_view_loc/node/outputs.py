@@ -2,9 +2,9 @@
 
 ~/pose             geometry_msgs/PoseWithCovarianceStamped of base_frame in map_frame at the image's stamp:
                    accepted estimates only, in the order of their stamps
-~/pose_unchecked   the same for every estimate, also those the gate refused
-~/debug/compressed sensor_msgs/CompressedImage, the matched pixels; drawn only while somebody subscribes
+~/pose_unchecked   the same for every estimate, also those that were refused
 /tf                by tf_mode, see `tf.py`
+more               `estimate_outputs.py` (fix, odometry, status, latency), `debug_outputs.py` (what somebody looks at)
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from collections.abc import Sequence
 
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from rclpy.node import Node
-from sensor_msgs.msg import CompressedImage
 
 from cross_view_loc.inputs.assembler import FrameAssembler
-from cross_view_loc.node import debug_picture
-from cross_view_loc.node.conversions import pose_message, to_time
+from cross_view_loc.node.conversions import pose_message
+from cross_view_loc.node.debug_outputs import DebugOutputs
+from cross_view_loc.node.estimate_outputs import EstimateOutputs
 from cross_view_loc.node.tf import TransformOutput
 from cross_view_loc.settings import Settings
+from cross_view_loc.tracking.tracked import Located
+from cross_view_loc.tracking.tracker import Tracker
 from cross_view_loc.types import Estimate, Frame
 
 
@@ -30,7 +32,9 @@ class Outputs:
         self._node = node
         self._pose = node.create_publisher(PoseWithCovarianceStamped, "~/pose", 10)
         self._pose_unchecked = node.create_publisher(PoseWithCovarianceStamped, "~/pose_unchecked", 10)
-        self._debug = node.create_publisher(CompressedImage, "~/debug/compressed", 1)
+        self.more = EstimateOutputs(node, settings)
+        self.debug = DebugOutputs(node, settings)
+        self._assembler = assembler
         self.tf = TransformOutput(node, assembler, settings)
 
     def publish(self, estimate: Estimate, settings: Settings) -> None:
@@ -40,19 +44,37 @@ class Outputs:
         if not estimate.accepted:
             return
         self._pose.publish(message)
+        self.more.accepted(estimate, message, self._assembler.projection)
         self.tf.publish(estimate)
 
-    def publish_debug(self, frames: Sequence[Frame], estimate: Estimate, settings: Settings) -> None:
-        """The pictures that somebody looks at; after the pose, which must not wait for them."""
-        if not settings.publish_debug or self._debug.get_subscription_count() == 0:
+    def publish_status(
+        self, tracker: Tracker | None, located: Located | None = None, latency_s: float | None = None, problem: str = ""
+    ) -> None:
+        """State, figures and latency, after an estimate or after the `problem` that there was none."""
+        if tracker is not None:
+            self.more.status(tracker.state, tracker.reason, located, latency_s)
             return
-        picture = debug_picture.draw(frames[0], estimate)
-        message = CompressedImage(format="jpeg", data=debug_picture.jpeg(picture))
-        message.header.stamp = to_time(frames[0].stamp_ns)
-        self._debug.publish(message)
+        estimate = None if located is None else located.estimate
+        state = "waiting" if estimate is None else "tracking" if estimate.accepted else "lost"
+        reason = problem if estimate is None else estimate.reason or "accepted, every image on its own"
+        self.more.status(state, reason, located, latency_s)
+
+    def publish_debug(
+        self,
+        frames: Sequence[Frame],
+        located: Located,
+        settings: Settings,
+        tracker: Tracker | None = None,
+        latency_s: float | None = None,
+    ) -> None:
+        """What somebody looks at; after the pose, which must not wait for it."""
+        if settings.publish_debug:
+            self.debug.publish(frames, located, "" if tracker is None else tracker.state, latency_s)
 
     def close(self) -> None:
         """Take the publishers down."""
-        for publisher in (self._pose, self._pose_unchecked, self._debug):
+        for publisher in (self._pose, self._pose_unchecked):
             self._node.destroy_publisher(publisher)
+        self.more.close()
+        self.debug.close()
         self.tf.close()

@@ -67,6 +67,7 @@ class Pipeline:
         with self._locating:
             start.look_at(self._localizer, self._map_file, projection)
             self.assembler.use_projection(projection)
+            self.outputs.debug.use_map(start.map_of(self._map_file, projection))
             reach_m = self.settings.search_radius_m + start.LOOK_M
             self._tiles_ahead = self._map_file.tiles_ahead(projection, reach_m)
             self._last_stamp_ns, self._place = -1, None
@@ -282,6 +283,7 @@ class Pipeline:
         self.complain(kind, str(error), self.health.not_localized(counted_as, str(error)))
         if self.tracker is not None:
             self.tracker.missing(str(error), group.stamp_ns)
+        self.outputs.publish_status(self.tracker, problem=str(error))
 
     def _localize(self, group: ImageGroup) -> None:
         started = time.perf_counter()
@@ -317,8 +319,10 @@ class Pipeline:
         stages_s = {"decode": decoded - started, "inference": inferred - decoded, "publish": published - inferred}
         if age_s is not None:
             stages_s["transport and waiting"] = age_s
-        self.health.localized(estimate.accepted, estimate.reason, published - started, self._age_s(stamp), stages_s)
-        self.outputs.publish_debug(frames, estimate, settings)
+        latency_s = self._age_s(stamp)
+        self.health.localized(estimate.accepted, estimate.reason, published - started, latency_s, stages_s)
+        self.outputs.publish_status(self.tracker, located, latency_s)
+        self.outputs.publish_debug(frames, located, settings, self.tracker, latency_s)
 
     def _locate(self, frames: Sequence[Frame], search: Prior) -> Estimate:
         self._place = search.east_m, search.north_m

@@ -110,6 +110,14 @@ def look_at(localizer: Locates, map_file: MapFile, projection: MapProjection) ->
         use_map(AerialMap(map_file.open(), projection))
 
 
+def map_of(map_file: MapFile, projection: MapProjection) -> AerialMap | None:
+    """The imagery for pictures of it; None without a map."""
+    try:
+        return AerialMap(map_file.open(), projection)
+    except CrossViewError:
+        return None
+
+
 def build_localizer(settings: Settings, map_file: MapFile) -> Locates:
     """The real localizer, before a grey map; MapError, ModelError or InputError when it or the map is unusable."""
     map_file.open()
