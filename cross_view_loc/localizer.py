@@ -13,7 +13,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,7 @@ class LocalizerSettings:
     max_position_std_m: float = 2.0
     min_inlier_ratio: float = 0.35
     map_std_m: float = 0.3
+    covariance_scale: float = 1.0
     seed: int = 0
     device: str = "auto"
     weights_dir: str = ""
@@ -108,7 +109,8 @@ class Localizer:
         """
         if self.published is not None:
             published = Loc2Settings(map_std_m=self.settings.map_std_m, seed=self.settings.seed)
-            return locate_loc2(frames, prior, self.aerial.source, self.published, self.depth, published)
+            found = locate_loc2(frames, prior, self.aerial.source, self.published, self.depth, published)
+            return replace(found, covariance=found.covariance * self.settings.covariance_scale)
         clock = _Clock(self.stage_seconds)
         ground = observe_ground(frames, self.matcher, self.depth, self.device)  # features, depth, lifting
         clock.lap("ground")
@@ -166,6 +168,7 @@ class Localizer:
         rotation[:2, :2] = aerial.patch_axes()
         covariance = rotation @ best.posterior.covariance.double().numpy() @ rotation.T
         covariance[:2, :2] += np.eye(2) * (self.settings.map_std_m**2 + imagery_variance_m2(aerial.patch))
+        covariance *= self.settings.covariance_scale
         worst_std_m = math.sqrt(float(np.linalg.eigvalsh(covariance[:2, :2])[-1]))
         reason = self.gate.why_refused(best, probability, worst_std_m, inliers)
         return Estimate(

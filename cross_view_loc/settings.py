@@ -333,6 +333,14 @@ class Settings:
         maximum=20.0,
         live=True,
     )
+    covariance_scale: float = _setting(
+        1.0,
+        _GATE,
+        "Factor on every covariance; `evaluate bag --calibrate` fits it on a drive with truth.",
+        minimum=0.01,
+        maximum=100.0,
+        live=True,
+    )
 
     tracking: bool = _setting(
         True,

@@ -168,7 +168,7 @@ def _of_fixes(offline: OfflineRun, topic: str) -> RecordedTruth:
     reference = replace(
         offline,
         topics=replace(offline.topics, fix=topic),
-        settings=replace(offline.settings, fix_topic=topic, fix_min_std_m=0.0),
+        settings=replace(offline.settings, fix_topic=topic, fix_min_std_m=0.0, tracking=False),
     )
     reference.runner(take).run(offline.bag.start_ns, offline.bag.end_ns + 1)
     stds = []

@@ -11,6 +11,7 @@ from typing import Any
 from cross_view_loc.bags.offline import OfflineRun, open_run
 from cross_view_loc.bags.results import FrameRecord, result_folder, without_nan, write_json, write_results
 from cross_view_loc.bags.truth import RecordedTruth, read_recorded_truth, refuse_truth_of_elsewhere
+from cross_view_loc.commands.calibrate_bag import calibrate, calibration_text
 from cross_view_loc.commands.run import check_span, run_with_bar, show_guesses
 from cross_view_loc.errors import InputError
 from cross_view_loc.evaluation.map_offset import estimate_map_offset, yaml_advice
@@ -40,6 +41,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--duration", type=float, metavar="S", help="use only this much of it")
     parser.add_argument("--stride", type=int, default=1, metavar="N", help="every Nth image (%(default)s)")
     parser.add_argument("--fuse", action="store_true", help="fuse with odometry in a reference filter, against GNSS")
+    parser.add_argument(
+        "--calibrate", action="store_true", help="fit camera, imagery and covariance on one half, try on the other"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="also write estimates, metrics and configuration there")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
@@ -58,6 +62,10 @@ def execute(options: argparse.Namespace) -> int:
         summary: dict[str, Any] = {"results": rows, "map_offset": _offset(offline, records, truth)}
         if options.fuse:
             rows += _fused_rows(offline, records, truth, span, options)
+        if options.calibrate:
+            named = {"bag": str(options.bag), "against": truth.name}
+            more, summary["calibration"] = calibrate(offline, truth, span, options.stride, **named)
+            rows += more
     if options.out:
         _write(options, offline, records, summary)
     print(json.dumps(without_nan(summary)) if options.json else _text(summary))
@@ -135,7 +143,15 @@ def _text(summary: dict[str, Any]) -> str:
     gnss, poses = (fused.get(f"odometry+{way}", {}).get("position_mean_m") for way in ("gnss", "poses"))
     if gnss and poses:
         lines += [f"fused with poses, the mean error is {poses / gnss:.2f} of that fused with GNSS", ""]
-    return "\n".join([*lines, offset_text(summary["map_offset"])])
+    lines.append(offset_text(summary["map_offset"]))
+    if "calibration" in summary:
+        fitted = summary["calibration"]
+        lines += [
+            "",
+            calibration_text(fitted),
+            *(f"  {line}" for line in offset_text(fitted["map_offset"]).splitlines()),
+        ]
+    return "\n".join(lines)
 
 
 def offset_text(offset: dict[str, Any]) -> str:

@@ -27,9 +27,10 @@ from cross_view_loc.inputs.stamps import Timeline
 Array = NDArray[np.float64]
 
 FEWEST_FRAMES = 20
-BLOCK_NS = 5_000_000_000
-"""Frames nearer together than this see the same place and count as one observation."""
-FEWEST_BLOCKS = 3
+BLOCK_NS = 2_000_000_000
+"""Frames nearer together than this see the same place and count as one observation (on town drives the errors of
+accepted estimates are no longer correlated after a second)."""
+FEWEST_BLOCKS = 4
 BODY_BIAS_STD_M = 0.3
 """How large a constant error in the vehicle's frame is expected to be (mounting, the truth's lever arm)."""
 BIWEIGHT = 4.685
