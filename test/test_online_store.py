@@ -29,7 +29,7 @@ from cross_view_loc.aerial.mbtiles import MbtilesSource
 from cross_view_loc.aerial.online import OnlineStore
 from cross_view_loc.aerial.tiled_source import TiledSource
 from cross_view_loc.aerial.tiles import TileKey
-from cross_view_loc.errors import InputError
+from cross_view_loc.errors import InputError, NoImageryError
 from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection, mercator_geodetic, mercator_meters_per_pixel
 
 KEY = TileKey(15, 17000, 11000)
@@ -145,6 +145,16 @@ def test_dns_failure_is_in_problems_and_the_cache_is_read(make, server: FaultSer
         time.sleep(0.01)
     assert 'host "tiles.invalid" cannot be found' in bad.problems[0]
     assert bad.read(KEY) is not None
+
+
+def test_a_wrong_address_is_given_up_soon_and_is_the_reason_told(make) -> None:
+    """A command that waits for its tiles must not try for minutes, nor blame the place for what the address lacks."""
+    bad = make(waits=True, url="http://tiles.invalid/{z}/{x}/{y}", zoom_min=15, zoom_max=15)
+    report = bad.fetch_all(KEYS)
+    assert 'host "tiles.invalid" cannot be found' in report.stopped and bad.back_off.failures <= 3 + 2
+    aerial_map = AerialMap(TiledSource(bad), MapProjection(MapOrigin(48.0, 11.0)))
+    with pytest.raises(NoImageryError, match=r'^Ortho has no imagery within .* now: Ortho, tile .*"tiles\.invalid"'):
+        aerial_map.patch(0.0, 0.0, 50, 3.2)
 
 
 def test_a_failing_tile_comes_once_the_server_is_well_and_the_sentence_goes(make, server: FaultServer) -> None:

@@ -19,6 +19,8 @@ ATTEMPTS = 5
 """Per tile, of those in which the server was asked."""
 GIVE_UP_AFTER = 8
 """Failures of the server in a row, with growing pauses between them: about four minutes."""
+GIVE_UP_AT_FIRST = 3
+"""Likewise of a server that has given nothing yet: more often a wrong address than a bad moment."""
 LONGEST_PAUSE_S = 600.0
 
 Outcome = Literal["held", "fetched", "missing", "failed"]
@@ -118,7 +120,8 @@ class _Run:
                 return ("missing" if answer.status == "missing" else "fetched"), len(answer.data or b"")
             asked += answer.was_asked
             pause_s = self.store.back_off.remaining_s
-            if pause_s > LONGEST_PAUSE_S or self.store.back_off.failures >= GIVE_UP_AFTER:
+            patience = GIVE_UP_AFTER if self.store.has_answered else GIVE_UP_AT_FIRST
+            if pause_s > LONGEST_PAUSE_S or self.store.back_off.failures >= patience:
                 self._end(f"{answer.reason.rstrip('.')}; run it again later, it goes on where it stopped.")
                 return None
             if (pause_s == 0.0 and answer.was_asked) or asked >= ATTEMPTS:

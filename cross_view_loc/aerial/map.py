@@ -97,9 +97,15 @@ class AerialMap:
 
     def _no_imagery(self, patch: Patch) -> NoImageryError:
         latitude_deg, longitude_deg, _ = self.projection.to_geodetic(patch.center_east_m, patch.center_north_m)
+        where = (
+            f"{self.source.name} has no imagery within {patch.size_m / 2:.0f} m of latitude {latitude_deg:.6f},"
+            f" longitude {longitude_deg:.6f}"
+        )
+        problems = self.source.problems
+        if problems:  # more likely the reason than a wrong place
+            return NoImageryError(f"{where} now: {problems[-1]}")
         south, west, north, east = self.source.bounds
         return NoImageryError(
-            f"{self.source.name} has no imagery within {patch.size_m / 2:.0f} m of latitude {latitude_deg:.6f},"
-            f" longitude {longitude_deg:.6f}; it covers latitude {south:.6f} to {north:.6f}, longitude {west:.6f} to"
-            f" {east:.6f}: fetch a map of this place or check map_origin."
+            f"{where}; it covers latitude {south:.6f} to {north:.6f}, longitude {west:.6f} to {east:.6f}: fetch a map"
+            " of this place or check map_origin."
         )

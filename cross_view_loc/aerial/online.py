@@ -66,6 +66,8 @@ class OnlineStore:
         self._memory_bytes, self._memory_limit = 0, memory_mb * 1e6
         self._absent: OrderedDict[TileKey, float] = OrderedDict()
         """Unix time before which a tile need not be looked for: the source has none, or it failed."""
+        self.has_answered = False
+        """Whether the server has given a tile yet, or said that it has none."""
         self._changed: OrderedDict[TileKey, int] = OrderedDict()
         self._sentences: dict[str, str] = {}
         self._now, self._lock = now, threading.Lock()
@@ -205,6 +207,7 @@ class OnlineStore:
     def _keep(self, key: TileKey, known: CachedTile | None, answer: TileAnswer) -> None:
         """Put an answer into memory and cache; an old picture outlives every answer that is none."""
         now_s = self._now()
+        self.has_answered |= answer.status in ("ok", "not_modified", "missing")
         if answer.reason and answer.was_asked:
             kind = answer.status if answer.http_status is None else f"{answer.status} {answer.http_status}"
             self._report(kind, answer.reason)
