@@ -35,7 +35,7 @@ def test_every_parameter_is_described_and_its_default_is_allowed() -> None:
         assert parameter.checked(parameter.default) == parameter.default
         if parameter.kind == "double":
             assert parameter.minimum is not None and parameter.maximum is not None, parameter.name
-            units = ("_m", "_s", "_deg", "_sigma", "_share", "_hz")
+            units = ("_m", "_s", "_deg", "_sigma", "_share", "_scale", "_hz")
             assert parameter.name.endswith(units) or parameter.name.startswith("min_"), parameter.name
 
 
