@@ -103,12 +103,17 @@ def private_domain() -> contextlib.AbstractContextManager[int]:
 
 
 @contextlib.contextmanager
-def node_process(folder: Path, settings: Settings, domain: int, *, real: bool = False) -> Iterator[subprocess.Popen]:
-    """The node in a process of its own, with `settings` from a parameter file; its output goes to `folder`/log."""
+def node_process(
+    folder: Path, settings: Settings, domain: int, *, real: bool = False, program: Path = Path(__file__)
+) -> Iterator[subprocess.Popen]:
+    """The node in a process of its own, with `settings` from a parameter file; its output goes to `folder`/log.
+
+    `program` is a script that starts it, with another stand-in for the localizer.
+    """
     parameters = folder / "parameters.yaml"
     parameters.write_text(parameter_file_text(settings), encoding="utf-8")
-    program = ["-m", "cross_view_loc.node.main"] if real else [str(Path(__file__))]
-    command = [sys.executable, *program, "--ros-args", "--params-file", str(parameters)]
+    started = ["-m", "cross_view_loc.node.main"] if real else [str(program)]
+    command = [sys.executable, *started, "--ros-args", "--params-file", str(parameters)]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             command, env=environment(domain), cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, text=True
