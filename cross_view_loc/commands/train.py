@@ -80,6 +80,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
                 help="posterior of the true pose, or the published loss: virtual points and InfoNCE (%(default)s)",
             )
             stage.add_argument(
+                "--backbone",
+                default="",
+                metavar="NAME",
+                help="stand on this DINOv2, frozen: a Hugging Face name such as facebook/dinov2-small or a folder",
+            )
+            stage.add_argument(
                 "--depth-weights",
                 type=Path,
                 help="depth network for metric depth; default: that of --weights, and "
@@ -153,6 +159,7 @@ def _train(options: argparse.Namespace) -> int:
             bf16=options.precision == "bf16",
             log_every=options.log_every,
             loss="consensus" if is_depth else options.loss,
+            backbone="" if is_depth else options.backbone,
             device=device,
             validate_every=500 if is_depth else options.validate_every,
         )

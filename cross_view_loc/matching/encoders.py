@@ -107,8 +107,13 @@ def _cells(descriptors: Tensor, confidence: Tensor, parts: int) -> CellFeatures:
 
 
 def load_matcher(path: Path, device: str = "cpu") -> tuple[Matcher, dict[str, object]]:
-    """The matcher and its metadata (calibration included), ready for inference. Raises ModelError."""
+    """The matcher and its metadata (calibration included), ready for inference. Raises ModelError.
+
+    Weights that name a backbone in their metadata are a `PretrainedMatcher`'s.
+    """
+    from cross_view_loc.matching.pretrained import make_matcher
+
     weights = load_weights(path)
-    matcher = Matcher()
+    matcher = make_matcher(str(weights.metadata.get("backbone", "")), device)
     prepare_for_inference(matcher, weights, device)
     return matcher, weights.metadata

@@ -68,6 +68,11 @@ def normalize_image(image: Tensor) -> Tensor:
     return (image - 0.4) / 0.25
 
 
+def restore_image(normalized: Tensor) -> Tensor:
+    """The inverse of `normalize_image`."""
+    return normalized * 0.25 + 0.4
+
+
 def stack_ground_input(views: Tensor, elevation: Tensor, flat_inverse_depth: Tensor) -> Tensor:
     """The five input channels that every ground network shares, (B, 5, H, W).
 

@@ -28,6 +28,8 @@ class TrainingSettings:
     """Steps between log lines and checkpoints."""
     loss: str = "consensus"
     """One of `LOSSES`: the posterior of the consensus, or the published loss on sampled matches."""
+    backbone: str = ""
+    """DINOv2 by name or folder for the matcher to stand on, frozen; empty: trunks of its own."""
     device: str = "cpu"
     validate_every: int = 500
     """Steps between measurements on held-out data, where there is any."""

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from cross_view_loc.depth.learned import DepthNetwork
 from cross_view_loc.errors import InputError, MissingInputError
 from cross_view_loc.matching.encoders import FINE, Matcher
+from cross_view_loc.matching.pretrained import make_matcher
 from cross_view_loc.networks.weights import load_into, load_weights, save_weights
 from cross_view_loc.training.batches import (
     DepthBatch,
@@ -127,19 +128,22 @@ def train_matcher(
     """Train the matcher from camera poses and write its weights.
 
     `run` says how to record and continue the run; on views of `held_out` the pose error is measured as it goes.
-    Raises InputError for an unknown loss, or for views without depth when there is no depth network to predict it.
+    Raises InputError for an unknown loss, or for views without depth when there is no depth network to predict it, and
+    ModelError for a backbone that cannot be had.
     """
     if settings.loss not in LOSSES:
         raise InputError(f"there is no loss '{settings.loss}'; choose {' or '.join(LOSSES)}")
     run = run or Run(out, log)
     torch.manual_seed(settings.seed)
-    matcher = Matcher().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    matcher = make_matcher(settings.backbone, settings.device)
+    matcher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if start_from is not None:
         load_into(matcher, load_weights(start_from))
     predicted = predict_depth([*towns, *held_out], depth_weights, log) if depth_weights else {}
     towns, held_out = ([_with_some_depth(town, predicted) for town in each] for each in (towns, held_out))
     pick = _Picker(towns)
     partial = out.with_suffix(".partial.safetensors")
+    backbone: dict[str, object] = {"backbone": settings.backbone} if settings.backbone else {}
 
     def make(step: int) -> tuple[MatcherBatch, int]:
         rng = np.random.default_rng([settings.seed, 2, step])
@@ -162,12 +166,13 @@ def train_matcher(
     if held_out:
         samples = fixed_samples(held_out, predicted, settings.validation_samples, _seen_sample)
         run = replace(run, validate=lambda network: validate(network, samples, settings.device))
-    run = replace(run, on_checkpoint=lambda: save_weights(partial, matcher.state_dict(), {}))
+    run = replace(run, on_checkpoint=lambda: save_weights(partial, matcher.state_dict(), backbone))
     seconds = optimise(matcher, make, step_loss, settings, run)
     matcher.cpu()
     if run.processes.is_first:
         metadata = {
             "settings": asdict(settings),
+            **backbone,
             **_provenance(towns),
             "views": sum(len(town.images) for town in towns),
             "seconds": round(seconds),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,11 +30,26 @@ def load_backbone(name: str = DINOV2_LARGE, device: str = "cpu", channels: int =
     Half precision on a GPU, single on a CPU. Raises ModelError when `transformers` is missing, when there is no such
     model, or when its tokens do not have `channels` channels.
     """
+    model = load_dinov2(name)
+    if model.config.hidden_size != channels or model.config.patch_size != TOKEN_PX:
+        raise ModelError(
+            f"the backbone '{name}' has {model.config.hidden_size} channels and patches of {model.config.patch_size} "
+            f"px, but the matcher was trained on {channels} and {TOKEN_PX}; use {DINOV2_LARGE}"
+        )
+    return ModuleBackbone(model, device)
+
+
+def load_dinov2(name: str, blocks: int | None = None) -> Any:
+    """The `Dinov2Model` of a Hugging Face name or a local folder, its position embeddings interpolated as published.
+
+    Only its first `blocks` blocks when given. Raises ModelError when `transformers` is missing or there is no such
+    model.
+    """
     try:
         from transformers import Dinov2Model
     except ImportError as error:
         raise ModelError(
-            "the Loc2 matcher needs DINOv2 and the package 'transformers' is missing; run `pip install transformers`"
+            f"the backbone '{name}' needs the package 'transformers', which is missing; run `pip install transformers`"
         ) from error
     try:
         model = Dinov2Model.from_pretrained(name)
@@ -41,15 +57,12 @@ def load_backbone(name: str = DINOV2_LARGE, device: str = "cpu", channels: int =
         first = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
         raise ModelError(
             f"the backbone '{name}' cannot be loaded ({first}); "
-            f"give a folder that holds {DINOV2_LARGE} (config.json, model.safetensors) or go online once"
+            f"give a folder that holds one (config.json, model.safetensors) or go online once"
         ) from error
-    if model.config.hidden_size != channels or model.config.patch_size != TOKEN_PX:
-        raise ModelError(
-            f"the backbone '{name}' has {model.config.hidden_size} channels and patches of {model.config.patch_size} "
-            f"px, but the matcher was trained on {channels} and {TOKEN_PX}; use {DINOV2_LARGE}"
-        )
+    if blocks is not None:
+        model.encoder.layer = model.encoder.layer[:blocks]
     use_published_positions(model)
-    return ModuleBackbone(model, device)
+    return model
 
 
 class ModuleBackbone:
