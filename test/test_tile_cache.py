@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import random
 import sqlite3
+import threading
 import time
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 
 from cross_view_loc.aerial.cache import TileCache
-from cross_view_loc.aerial.cache_file import ForeignFileError
+from cross_view_loc.aerial.cache_file import ForeignFileError, exclusive, stand_alone
 from cross_view_loc.aerial.mbtiles import MbtilesSource
 from cross_view_loc.aerial.picture import picture_header
 from cross_view_loc.aerial.tiles import TileKey
@@ -173,6 +174,44 @@ def test_two_processes_write_and_read_one_file(path: Path) -> None:
                 tile = cache.get(TileKey(20, index, 7))
                 assert tile is not None and tile.data == body(index)
     assert not list(path.parent.glob("*.corrupt*"))
+
+
+def test_a_file_that_stands_alone_is_one_file_and_can_be_a_cache_again(path: Path) -> None:
+    cache = TileCache(path)
+    cache.put(KEYS[0], picture(1), expires_s=2e9)
+    stand_alone(path)  # in use: left as it is
+    cache.put(KEYS[1], picture(2), expires_s=2e9)
+    cache.close()
+    stand_alone(path)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    path.parent.chmod(0o555)
+    try:
+        assert MbtilesSource(path).zooms == (18,)
+    finally:
+        path.parent.chmod(0o755)
+    again = TileCache(path)
+    assert again.put(KEYS[2], picture(3), expires_s=2e9) and again.keys() == KEYS[:3]
+    again.close()
+
+
+def test_the_lock_outlives_being_taken_away(path: Path) -> None:
+    """One waits for the lock while its holder deletes it and another makes it anew: they must not both have it."""
+    inside, most = [], []
+
+    def enter(number: int) -> None:
+        with exclusive(path):
+            inside.append(number)
+            most.append(len(inside))
+            time.sleep(0.05)
+            path.with_name(path.name + ".lock").unlink(missing_ok=True)
+            inside.remove(number)
+
+    threads = [threading.Thread(target=enter, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 6
 
 
 @pytest.mark.parametrize("limit_mb", [50.0, 1.0], ids=["growing", "evicting"])

@@ -57,9 +57,14 @@ def is_busy(error: sqlite3.Error) -> bool:
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Only one process at a time creates, opens or sets aside the file; the kernel ends the lock with the process."""
-    with open(path.with_name(path.name + ".lock"), "a", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    name = path.with_name(path.name + ".lock")
+    while True:
+        with open(name, "a", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            status = os.fstat(lock.fileno())
+            if identity(name) == (status.st_dev, status.st_ino):  # else `stand_alone` took it away while we waited
+                yield
+                return
 
 
 def connect(path: Path, wait_s: float, read_only: bool = False) -> sqlite3.Connection:
@@ -129,6 +134,7 @@ def stand_alone(path: Path) -> None:
         contextlib.closing(connect(path, READ_WAIT_S)) as connection,
     ):
         connection.execute("PRAGMA journal_mode=DELETE").fetchone()
+        path.with_name(path.name + ".lock").unlink(missing_ok=True)
 
 
 def roll_back(connection: sqlite3.Connection) -> None:
