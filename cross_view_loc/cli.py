@@ -14,6 +14,7 @@ from cross_view_loc.errors import CrossViewError
 COMMANDS = {
     "demo": "drive through a procedural town, run the real node over DDS, show its errors",
     "simulate": "write a town drive as rosbag2 with its aerial map and ground truth",
+    "doctor": "say what is right and wrong with a recording, its map and this machine, and what to set",
     "run": "localize a rosbag offline, without ROS",
     "locate": "localize one ground image in one aerial image",
     "prefetch": "fetch the map of an area ahead of a drive, for use without a network",

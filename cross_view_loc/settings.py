@@ -658,20 +658,29 @@ def read_parameter_file(path: str | Path) -> dict[str, Any]:
     return {name: value for block in found for name, value in block.items()}
 
 
-def parameter_file_text(settings: Settings | None = None, header: str = "") -> str:
+def parameter_file_text(
+    settings: Settings | None = None,
+    header: str = "",
+    only_changed: bool = False,
+    notes: Mapping[str, str] | None = None,
+) -> str:
     """A commented ROS parameter file that holds every parameter, with the values of `settings`.
 
-    `config/localizer.yaml` is this text for the defaults, and `simulate` writes it for a drive.
+    `config/localizer.yaml` is this text for the defaults, and `simulate` writes it for a drive. `only_changed` leaves
+    out what is as by default; `notes` says more about single parameters.
     """
-    settings = settings or Settings()
-    lines = [f"# {line}".rstrip() for line in header.splitlines()] + ["/**:", "  ros__parameters:"]
+    settings, notes = settings or Settings(), notes or {}
+    chosen = [row for row in PARAMETERS if not only_changed or getattr(settings, row.name) != row.default]
+    lines = [f"# {line}".rstrip() for line in header.splitlines()]
+    lines += ["/**:", "  ros__parameters:" if chosen else "  ros__parameters: {}"]
     group = ""
     last_of_cameras = CAMERA_SUFFIXES[-1]
     for parameter in PARAMETERS:
-        if parameter.group != group:
-            group = parameter.group
-            lines += ["", f"    # --- {group} ---"]
-        lines += _yaml_lines(parameter, getattr(settings, parameter.name))
+        if parameter in chosen:
+            if parameter.group != group:
+                group = parameter.group
+                lines += ["", f"    # --- {group} ---"]
+            lines += _yaml_lines(parameter, getattr(settings, parameter.name), notes.get(parameter.name, ""))
         if parameter.name == last_of_cameras:
             for camera in settings.rig if settings.cameras else ():
                 for row in camera_rows(camera.name):
@@ -680,7 +689,7 @@ def parameter_file_text(settings: Settings | None = None, header: str = "") -> s
     return "\n".join(lines) + "\n"
 
 
-def _yaml_lines(parameter: Parameter, value: Value) -> list[str]:
+def _yaml_lines(parameter: Parameter, value: Value, note: str = "") -> list[str]:
     details = [f"one of {', '.join(parameter.choices)}"] if parameter.choices else []
     if parameter.minimum is not None or parameter.maximum is not None:
         details.append(f"range {parameter.range_text()}")
@@ -688,6 +697,7 @@ def _yaml_lines(parameter: Parameter, value: Value) -> list[str]:
     return [
         f"    # {parameter.description}",
         f"    # ({'; '.join(details)})",
+        *(f"    # {line}" for line in note.splitlines()),
         f"    {parameter.name}: {_yaml_value(value)}",
     ]
 

@@ -116,6 +116,21 @@ class Bag:
         for topic, kind, time_ns, data in self._raw(topics, start_ns, stop_ns):
             yield BagMessage(topic, kind, time_ns, data)
 
+    @property
+    def is_ros1(self) -> bool:
+        """Whether the bytes of `serialized` are those of ROS 1."""
+        return not self._reader.is2
+
+    def decoded(self, item: BagMessage) -> Any:
+        """The message of an item of `serialized`; InputError when its bytes do not follow its type."""
+        try:
+            return self._reader.deserialize(item.message, item.type)
+        except Exception as error:  # as in `messages`
+            raise InputError(
+                f"a message on {item.topic} in {self.path} is not of its type {item.type} ({_one_line(error)}); "
+                "record it again"
+            ) from error
+
     def _raw(
         self, topics: Collection[str], start_ns: int | None, stop_ns: int | None
     ) -> Iterator[tuple[str, str, int, bytes]]:
@@ -162,21 +177,26 @@ def guess_topics(bag: Bag) -> BagTopics:
 
     Raises MissingInputError when images, CameraInfo or fixes are missing altogether.
     """
-    images = bag.of_type(*IMAGE_TYPES)
-    image = _likeliest(images, ("front", "compressed", "image"), ("depth", "mask", "label", "thermal", "debug"))
-    infos = bag.of_type(CAMERA_INFO_TYPE)
-    fixes = bag.of_type(FIX_TYPE)
-    for names, what, kind in ((images, "images", "sensor_msgs/Image or CompressedImage"),
-                              (infos, "CameraInfo", "sensor_msgs/CameraInfo"),
-                              (fixes, "GNSS fixes", "sensor_msgs/NavSatFix")):  # fmt: skip
-        if not names:
+    topics = likely_topics(bag)
+    for name, what, kind in ((topics.image, "images", "sensor_msgs/Image or CompressedImage"),
+                             (topics.camera_info, "CameraInfo", "sensor_msgs/CameraInfo"),
+                             (topics.fix, "GNSS fixes", "sensor_msgs/NavSatFix")):  # fmt: skip
+        if not name:
             raise MissingInputError(
                 f"the bag {bag.path} has no {what}: no topic of type {kind} with messages; record one"
             )
+    return topics
+
+
+def likely_topics(bag: Bag) -> BagTopics:
+    """As `guess_topics`, but what the bag lacks stays empty."""
+    images = bag.of_type(*IMAGE_TYPES)
+    image = _likeliest(images, ("front", "compressed", "image"), ("depth", "mask", "label", "thermal", "debug"))
+    infos = bag.of_type(CAMERA_INFO_TYPE)
     return BagTopics(
         image=image,
-        camera_info=max(infos, key=lambda name: (_shared_names(name, image), -len(name))),
-        fix=_likeliest(fixes, ("gnss", "gps", "fix"), ("truth", "filtered", "rtk")),
+        camera_info=max(infos, key=lambda name: (_shared_names(name, image), -len(name)), default=""),
+        fix=_likeliest(bag.of_type(FIX_TYPE), ("gnss", "gps", "fix"), ("truth", "filtered", "rtk")),
         odometry=_likeliest([name for name in bag.of_type(ODOMETRY_TYPE) if not _is_truth(name)],
                             ("wheel", "odom"), ("gps", "gnss", "global", "map")),
         imu=_likeliest(bag.of_type(IMU_TYPE), ("imu/data", "data"), ("raw",)),

@@ -47,7 +47,7 @@ def choose_topics(bag: Bag, settings: Settings | None) -> BagTopics:
     """
     if settings is None:
         topics = guess_topics(bag)
-        return topics if not topics.imu or _gives_attitude(bag, topics.imu) else dataclasses.replace(topics, imu="")
+        return topics if not topics.imu or gives_attitude(bag, topics.imu) else dataclasses.replace(topics, imu="")
     if not settings.fix_topic:
         raise MissingInputError("the configuration leaves fix_topic empty; name the topic")
     wanted = (
@@ -56,7 +56,7 @@ def choose_topics(bag: Bag, settings: Settings | None) -> BagTopics:
         ("imu_topic", settings.imu_topic, (IMU_TYPE,)),
     )
     rig = tuple(_camera_topics(bag, camera, bool(settings.cameras)) for camera in settings.rig)
-    named = {setting: _named_topic(bag, setting, name, types) for setting, name, types in wanted if name}
+    named = {setting: named_topic(bag, setting, name, types) for setting, name, types in wanted if name}
     return BagTopics(
         image=rig[0].image_topic,
         camera_info=rig[0].camera_info_topic,
@@ -236,13 +236,13 @@ def _camera_topics(bag: Bag, camera: CameraSettings, is_named: bool) -> CameraSe
     depth, info = camera.depth_topic, "" if camera.calibration_file else camera.camera_info_topic
     return dataclasses.replace(
         camera,
-        image_topic=_named_topic(bag, f"{prefix}image_topic", camera.image_topic, IMAGE_TYPES),
-        camera_info_topic=_named_topic(bag, f"{prefix}camera_info_topic", info, (CAMERA_INFO_TYPE,)) if info else "",
-        depth_topic=_named_topic(bag, f"{prefix}depth_topic", depth, IMAGE_TYPES) if depth else "",
+        image_topic=named_topic(bag, f"{prefix}image_topic", camera.image_topic, IMAGE_TYPES),
+        camera_info_topic=named_topic(bag, f"{prefix}camera_info_topic", info, (CAMERA_INFO_TYPE,)) if info else "",
+        depth_topic=named_topic(bag, f"{prefix}depth_topic", depth, IMAGE_TYPES) if depth else "",
     )
 
 
-def _named_topic(bag: Bag, setting: str, name: str, types: tuple[str, ...]) -> str:
+def named_topic(bag: Bag, setting: str, name: str, types: tuple[str, ...]) -> str:
     """The bag's topic for a configured name, which may be relative as in a node without a namespace."""
     for candidate in (name, f"/{name}"):
         topic = bag.topics.get(candidate)
@@ -255,7 +255,7 @@ def _named_topic(bag: Bag, setting: str, name: str, types: tuple[str, ...]) -> s
     )
 
 
-def _gives_attitude(bag: Bag, topic: str) -> bool:
+def gives_attitude(bag: Bag, topic: str) -> bool:
     """Whether the Imu topic's first message has an orientation."""
     first = next(bag.messages([topic]), None)
     return first is not None and has_orientation(first.message)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,26 +32,33 @@ def fix_lines(bag: Bag) -> tuple[NDArray[np.float64], ...]:
             f"the bag {bag.path} has no GNSS fixes: no topic of type sensor_msgs/NavSatFix with messages; "
             "give --track, --bbox or --polygon instead"
         )
-    lines: list[list[tuple[float, float]]] = []
-    for topic in topics:
-        last: Fix | None = None
-        for item in bag.messages([topic]):
-            try:
-                fix = read_fix(item.message)
-            except InputError:
-                continue
-            apart_m = np.inf if last is None else _distance_m(last, fix)
-            if apart_m < APART_M:
-                continue
-            if last is None or apart_m > FASTEST_MPS * max(abs(fix.stamp_ns - last.stamp_ns) * 1e-9, 1.0):
-                lines.append([])
-            lines[-1].append((fix.latitude_deg, fix.longitude_deg))
-            last = fix
+    lines = [line for topic in topics for line in lines_of(_valid_fixes(bag, topic))]
     if not lines:
         raise MissingInputError(
             f"no fix on {', '.join(topics)} in {bag.path} is valid; give --track, --bbox or --polygon instead"
         )
-    return tuple(unwrapped(line) for line in lines)
+    return tuple(lines)
+
+
+def lines_of(fixes: Iterable[Fix]) -> list[NDArray[np.float64]]:
+    """Lines (N, 2) of latitude, longitude in degrees through fixes of one receiver in their order."""
+    lines: list[list[tuple[float, float]]] = []
+    last: Fix | None = None
+    for fix in fixes:
+        apart_m = np.inf if last is None else _distance_m(last, fix)
+        if apart_m < APART_M:
+            continue
+        if last is None or apart_m > FASTEST_MPS * max(abs(fix.stamp_ns - last.stamp_ns) * 1e-9, 1.0):
+            lines.append([])
+        lines[-1].append((fix.latitude_deg, fix.longitude_deg))
+        last = fix
+    return [unwrapped(line) for line in lines]
+
+
+def _valid_fixes(bag: Bag, topic: str) -> Iterator[Fix]:
+    for item in bag.messages([topic]):
+        with contextlib.suppress(InputError):
+            yield read_fix(item.message)
 
 
 def _distance_m(one: Fix, other: Fix) -> float:

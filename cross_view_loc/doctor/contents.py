@@ -1,0 +1,200 @@
+"""What a bag holds and what of it can be used: one finding for each part the localizer needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from cross_view_loc.bags.reader import (
+    CAMERA_INFO_TYPE,
+    FIX_TYPE,
+    IMAGE_TYPES,
+    IMU_TYPE,
+    ODOMETRY_TYPE,
+    TF_TYPES,
+    Bag,
+    BagTopics,
+    likely_topics,
+    reference_topics,
+)
+from cross_view_loc.bags.runner import gives_attitude, named_topic
+from cross_view_loc.doctor.findings import Finding, Group
+from cross_view_loc.doctor.stamps import StampRecord, stamp_findings
+from cross_view_loc.errors import InputError, MissingInputError
+from cross_view_loc.inputs.stamps import NS_PER_S
+from cross_view_loc.settings import Settings
+
+GROUP = Group("bag")
+KNOWN_TYPES = (*IMAGE_TYPES, CAMERA_INFO_TYPE, FIX_TYPE, ODOMETRY_TYPE, IMU_TYPE, *TF_TYPES)
+WORDS = {
+    "images": ("image", "camera", "video", "jpeg", "h264"),
+    "positions": ("position", "gnss", "gps", "fix", "navsat", "pvt", "pva"),
+    "an attitude": ("imu", "attitude", "ins", "pva", "orientation"),
+    "odometry": ("odom", "velocity", "wheel", "twist"),
+}
+STANDARD = {
+    "images": "sensor_msgs/Image or CompressedImage",
+    "positions": "sensor_msgs/NavSatFix",
+    "an attitude": "sensor_msgs/Imu",
+    "odometry": "nav_msgs/Odometry",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One part of the input: what it is called, its setting and its types."""
+
+    name: str
+    setting: str
+    types: tuple[str, ...]
+    is_needed: bool
+    hint: str
+
+
+PARTS = (
+    Part("image", "image_topic", IMAGE_TYPES, True, "images"),
+    Part("camera_info", "camera_info_topic", (CAMERA_INFO_TYPE,), True, ""),
+    Part("fix", "fix_topic", (FIX_TYPE,), True, "positions"),
+    Part("odometry", "odometry_topic", (ODOMETRY_TYPE,), False, "odometry"),
+    Part("imu", "imu_topic", (IMU_TYPE,), False, "an attitude"),
+)
+TITLES = {"image": "images", "camera_info": "camera calibration", "fix": "GNSS", "odometry": "odometry", "imu": "Imu"}
+
+
+def bag_findings(bag: Bag) -> list[Finding]:
+    """The recording as a whole, and the topics that nothing here can read."""
+    span_s = (bag.end_ns - bag.start_ns) / NS_PER_S
+    total = sum(topic.count for topic in bag.topics.values())
+    silent = [name for name, topic in bag.topics.items() if not topic.count]
+    findings = [
+        GROUP.ok(
+            "bag.contents",
+            f"{bag.path}: {_duration(span_s)}, {total} messages on {len(bag.topics)} topics"
+            f"{f', {len(silent)} of them empty' if silent else ''}.",
+            data={"duration_s": round(span_s, 3), "messages": total},
+        )
+    ]
+    foreign = [topic for topic in bag.topics.values() if topic.type not in KNOWN_TYPES and topic.count]
+    custom = [topic for topic in foreign if not topic.type.split("/")[0].endswith("_msgs")]
+    for topic in custom[:8]:
+        rate = f"{topic.count / span_s:.1f} Hz" if span_s > 0 else f"{topic.count} messages"
+        may = [what for what, words in WORDS.items() if _has_word(f"{topic.name} {topic.type}", words)]
+        findings.append(
+            GROUP.ok(
+                "bag.custom_type",
+                f"{topic.name} is {topic.type} ({rate}), a type this package does not know"
+                f"{'; by its name it may hold ' + ' or '.join(may) if may else ''}.",
+                remedy="Convert it to " + " or ".join(STANDARD[what] for what in may) + " to use it." if may else "",
+                data={"topic": topic.name, "type": topic.type, "count": topic.count},
+            )
+        )
+    if len(custom) > 8:
+        findings.append(GROUP.ok("bag.custom_type", f"{len(custom) - 8} more topics are of types unknown here."))
+    return findings
+
+
+def choose(bag: Bag, configured: Settings | None) -> tuple[BagTopics, list[Finding]]:
+    """The topic of every part, empty where there is none, and what is missing."""
+    guessed = likely_topics(bag)
+    names: dict[str, str] = {}
+    findings: list[Finding] = []
+    for part in PARTS:
+        title = Group(TITLES[part.name])
+        if configured is not None:
+            wanted = getattr(configured, part.setting)
+            if not wanted and not part.is_needed:
+                names[part.name] = ""
+                continue
+            try:
+                names[part.name] = named_topic(bag, part.setting, wanted, part.types) if wanted else ""
+            except MissingInputError as error:
+                names[part.name] = getattr(guessed, part.name)
+                findings.append(
+                    title.fail(
+                        f"{part.name}.topic", f"{error}.",
+                        f"Set {part.setting}." if names[part.name] else "Record it.",
+                        parameter=part.setting, value=names[part.name] or None,
+                    )
+                )  # fmt: skip
+                continue
+        else:
+            names[part.name] = getattr(guessed, part.name)
+        if not names[part.name] and (part.is_needed or configured is None):
+            findings.append(_missing(bag, part, title))
+    imu = names["imu"]
+    if configured is None and imu and not _gives_attitude(bag, imu):
+        findings.append(
+            Group("Imu").ok(
+                "imu.orientation", f"{imu} has rates but no orientation, so it gives neither heading nor tilt."
+            )
+        )
+        names["imu"] = ""
+    topics = BagTopics(names["image"], names["camera_info"], names["fix"], names["odometry"], names["imu"])
+    return dataclasses.replace(topics, **reference_topics(bag)), findings
+
+
+def _gives_attitude(bag: Bag, topic: str) -> bool:
+    try:
+        return gives_attitude(bag, topic)
+    except (InputError, AttributeError):
+        return False
+
+
+def _missing(bag: Bag, part: Part, title: Group) -> Finding:
+    kind = " or ".join(name.replace("/msg/", "/") for name in part.types)
+    empty = [topic.name for topic in bag.topics.values() if topic.type in part.types]
+    near = [
+        topic.name for topic in bag.topics.values()
+        if topic.type not in KNOWN_TYPES and topic.count and part.hint
+        and _has_word(f"{topic.name} {topic.type}", WORDS[part.hint])
+    ]  # fmt: skip
+    more = f"; {', '.join(empty[:3])} has that type but no messages" if empty else ""
+    more += f"; {', '.join(near[:3])} may hold {part.hint} in another type" if near else ""
+    sentence = f"The bag has no {TITLES[part.name]}: no topic of type {kind} with messages{more}."
+    if part.is_needed:
+        remedy = f"Convert {near[0]} to {STANDARD[part.hint]}." if near else f"Record a topic of type {kind}."
+        return title.fail(f"{part.name}.topic", sentence, remedy, parameter=part.setting)
+    return title.ok(f"{part.name}.topic", sentence + " It is optional.")
+
+
+def input_findings(bag: Bag, topics: BagTopics, stamps: dict[str, StampRecord], settings: Settings) -> list[Finding]:
+    """Type, rate, gaps and frame of every chosen topic."""
+    findings: list[Finding] = []
+    limits = {
+        "image": 1.0,
+        "camera_info": math.inf,
+        "fix": settings.max_fix_age_s,
+        "odometry": settings.max_input_gap_s,
+        "imu": settings.max_input_gap_s,
+    }
+    for part in PARTS:
+        name = getattr(topics, part.name)
+        record = stamps.get(name)
+        if not name or record is None:
+            continue
+        title, kind = Group(TITLES[part.name]), bag.topics[name].type
+        own = stamp_findings(title, name, record, bag.start_ns, limits[part.name])
+        rate = f"{record.rate_hz:.1f} Hz" if math.isfinite(record.interval_s) else f"{record.count} messages"
+        findings.append(
+            title.ok(
+                f"{part.name}.topic",
+                f"{name}: {kind.replace('/msg/', '/')}, {record.count} messages, {rate}, frame "
+                f"'{record.frame_id}'{'' if own else ', no gaps, stamps in order'}.",
+                parameter=part.setting,
+                value=name,
+                data={"topic": name, "type": kind, "count": record.count,
+                      "rate_hz": round(record.rate_hz, 3) if math.isfinite(record.interval_s) else None,
+                      "frame_id": record.frame_id},
+            )
+        )  # fmt: skip
+        findings += own
+    return findings
+
+
+def _has_word(text: str, words: tuple[str, ...]) -> bool:
+    parts = text.lower().replace("/", " ").replace("_", " ")
+    return any(word in parts for word in words if len(word) > 3) or any(word in parts.split() for word in words)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
