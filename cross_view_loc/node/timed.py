@@ -85,7 +85,7 @@ class StandIn:
 def watch(clock: StageClock) -> None:
     """Put the clock around the node's stages; for this process only."""
     from cross_view_loc.aerial.map import AerialMap
-    from cross_view_loc.inputs import assembler
+    from cross_view_loc.inputs import camera_input
     from cross_view_loc.node.outputs import Outputs
     from cross_view_loc.node.pipeline import Pipeline
 
@@ -119,7 +119,7 @@ def watch(clock: StageClock) -> None:
     _wrap(Pipeline, "_localize", localize)
     _wrap(Outputs, "publish", publish)
     _wrap(AerialMap, "patch", timed("patch"))
-    _wrap(assembler, "decode", timed("decode"))
+    _wrap(camera_input, "decode", timed("decode"))
 
 
 def _wrap(owner: Any, name: str, wrapper: Callable[..., Any]) -> None:
