@@ -1,6 +1,6 @@
 """What tests over real DDS share: a vehicle that publishes its sensors, a listener, and the node as its own process.
 
-Run as a script, this is the localizer node with `ConstantOffset` in place of the real localizer.
+Run as a script, this is the localizer node with a stand-in for the real localizer: the class that CVL_STAND_IN names.
 """
 
 from __future__ import annotations
@@ -88,6 +88,28 @@ class Truthful:
         )  # fmt: skip
 
 
+class OnMap(Truthful):
+    """Needs imagery where it looks, as the real one does."""
+
+    def use_map(self, aerial_map: Any) -> None:
+        self.map = aerial_map
+
+    def locate(self, frames: Sequence[Frame], prior: Prior) -> Estimate:
+        if hasattr(self, "map"):
+            self.map.patch(prior.east_m, prior.north_m, 64, 0.5, 0.0)
+        return super().locate(frames, prior)
+
+
+class Slow(Truthful):
+    """Takes its time, as a network on a small machine."""
+
+    def locate(self, frames: Sequence[Frame], prior: Prior) -> Estimate:
+        if frames[0].name != "warm-up":
+            print("inference begins", flush=True)
+            time.sleep(3.0)
+        return super().locate(frames, prior)
+
+
 def true_pose(stamp: int) -> Matrix:
     """(4, 4) of base_link in the map: a bend of 50 m radius at 5 m/s."""
     angle = 0.1 * (stamp - 1_700_000_000 * SECOND) / SECOND
@@ -104,20 +126,26 @@ def private_domain() -> contextlib.AbstractContextManager[int]:
 
 @contextlib.contextmanager
 def node_process(
-    folder: Path, settings: Settings, domain: int, *, real: bool = False, program: Path = Path(__file__)
+    folder: Path,
+    settings: Settings,
+    domain: int,
+    *,
+    real: bool = False,
+    program: Path = Path(__file__),
+    stand_in: type = ConstantOffset,
+    arguments: Sequence[str] = (),
 ) -> Iterator[subprocess.Popen]:
     """The node in a process of its own, with `settings` from a parameter file; its output goes to `folder`/log.
 
-    `program` is a script that starts it, with another stand-in for the localizer.
+    `program` is a script that starts it, with another stand-in for the localizer; this one takes `stand_in`.
     """
     parameters = folder / "parameters.yaml"
     parameters.write_text(parameter_file_text(settings), encoding="utf-8")
     started = ["-m", "cross_view_loc.node.main"] if real else [str(program)]
-    command = [sys.executable, *started, "--ros-args", "--params-file", str(parameters)]
+    command = [sys.executable, *started, "--ros-args", "--params-file", str(parameters), *arguments]
+    own = environment(domain) | {"CVL_STAND_IN": stand_in.__name__}
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            command, env=environment(domain), cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, text=True
-        )
+        process = subprocess.Popen(command, env=own, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, text=True)
         try:
             yield process
         finally:
@@ -140,7 +168,9 @@ def environment(domain: int) -> dict[str, str]:
 class Station:
     """A ROS node on the test's side: publishes a moving vehicle's sensors, keeps what the localizer sends."""
 
-    def __init__(self, domain: int, *, compressed: bool = False) -> None:
+    def __init__(
+        self, domain: int, *, compressed: bool = False, make_vehicle: Callable[[Any, bool], Vehicle] | None = None
+    ) -> None:
         self.context = rclpy.Context()
         rclpy.init(context=self.context, domain_id=domain)
         self.node = rclpy.create_node("vehicle", context=self.context)
@@ -155,7 +185,7 @@ class Station:
         listen(PoseWithCovarianceStamped, "/localizer/pose_unchecked", self.unchecked.append, 50)
         listen(TFMessage, "/tf", self._on_tf, 100)
         listen(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
-        self.vehicle = Vehicle(self.node, compressed)
+        self.vehicle: Any = (make_vehicle or Vehicle)(self.node, compressed)
 
     def spin(self, seconds: float) -> None:
         """Let messages arrive for a while."""
@@ -344,4 +374,4 @@ def _set_quaternion(message: Any, rotation: Matrix) -> None:
 if __name__ == "__main__":
     from cross_view_loc.node.main import main
 
-    sys.exit(main(make_localizer=lambda *arguments: ConstantOffset()))
+    sys.exit(main(make_localizer=lambda *arguments: globals()[os.environ["CVL_STAND_IN"]]()))
