@@ -1,7 +1,4 @@
-"""Image messages to (H, W, 3) RGB, for ROS and rosbags messages alike and without cv_bridge.
-
-cv_bridge ignores row padding and breaks on big-endian data with current NumPy, so this is used everywhere.
-"""
+"""Image messages to (H, W, 3) RGB, for ROS and rosbags messages alike, with and without cv_bridge."""
 
 from __future__ import annotations
 
@@ -14,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cross_view_loc.errors import InputError
+from cross_view_loc.inputs.ros_packages import rgb_by_cv_bridge
 
 Image = NDArray[np.uint8]
 
@@ -77,7 +75,11 @@ def _decode_raw(message: Any) -> Image:
             "have the driver send rgb8, bgr8, mono8, bayer_* or yuv422"
         )
     width, height = int(message.width), int(message.height)
-    pixels: NDArray[Any] = pixel_rows(message, encoding.channels * encoding.bits // 8)
+    pixel_bytes = encoding.channels * encoding.bits // 8
+    pixels: NDArray[Any] = pixel_rows(message, pixel_bytes)
+    bridged = rgb_by_cv_bridge(message, width * pixel_bytes)
+    if bridged is not None:
+        return bridged
     if encoding.bits == 16:
         pixels = pixels.view(">u2" if message.is_bigendian else "<u2").astype(np.uint16)
     pixels = pixels.reshape(height, width, encoding.channels)

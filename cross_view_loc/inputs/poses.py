@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from cross_view_loc.errors import InputError
-from cross_view_loc.geometry.transforms import Matrix, from_quaternion, transform
+from cross_view_loc.geometry.transforms import Matrix, transform
+from cross_view_loc.inputs.ros_packages import rotation_from_quaternion
 
 
 def bare_frame(name: str) -> str:
@@ -16,7 +17,7 @@ def bare_frame(name: str) -> str:
 
 
 def rotation_of(quaternion: Any) -> Matrix:
-    return from_quaternion(quaternion.x, quaternion.y, quaternion.z, quaternion.w)
+    return rotation_from_quaternion(quaternion.x, quaternion.y, quaternion.z, quaternion.w)
 
 
 def transform_of(message: Any) -> Matrix:

@@ -7,7 +7,8 @@ from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseWithCovarianceStamped, TransformStamped
 from numpy.typing import NDArray
 
-from cross_view_loc.geometry.transforms import Matrix, inverse, rotation_z, to_quaternion, transform, yaw_of
+from cross_view_loc.geometry.transforms import Matrix, inverse, rotation_z, transform, yaw_of
+from cross_view_loc.inputs.ros_packages import quaternion_from_rotation
 from cross_view_loc.inputs.stamps import NS_PER_S
 from cross_view_loc.types import Estimate
 
@@ -28,7 +29,7 @@ def pose_message(estimate: Estimate, map_frame: str) -> PoseWithCovarianceStampe
     message.header.frame_id = map_frame
     message.pose.pose.position.x = float(estimate.east_m)
     message.pose.pose.position.y = float(estimate.north_m)
-    x, y, z, w = (float(value) for value in to_quaternion(rotation_z(estimate.yaw_rad)))
+    x, y, z, w = quaternion_from_rotation(rotation_z(estimate.yaw_rad))
     orientation = message.pose.pose.orientation
     orientation.x, orientation.y, orientation.z, orientation.w = x, y, z, w
     message.pose.covariance = covariance_rows(estimate.covariance)
@@ -64,5 +65,5 @@ def transform_message(T_parent_child: Matrix, parent: str, child: str, stamp_ns:
     message.header.frame_id, message.child_frame_id = parent, child
     translation, rotation = message.transform.translation, message.transform.rotation
     translation.x, translation.y, translation.z = (float(value) for value in T_parent_child[:3, 3])
-    rotation.x, rotation.y, rotation.z, rotation.w = (float(value) for value in to_quaternion(T_parent_child[:3, :3]))
+    rotation.x, rotation.y, rotation.z, rotation.w = quaternion_from_rotation(T_parent_child[:3, :3])
     return message
