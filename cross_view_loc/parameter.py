@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -65,3 +66,18 @@ class Parameter:
             if all(isinstance(word, str) for word in words):
                 return words
         raise InputError(f"{where} {self.name} is {value!r}; it must be of type {self.kind}")
+
+
+def setting(
+    default: Value,
+    group: str,
+    description: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+    live: bool = False,
+) -> Any:
+    """A field of the settings' dataclass with its row of the table; `live` settings may change while the node runs."""
+    row = {"group": group, "description": description, "minimum": minimum, "maximum": maximum, "choices": choices}
+    return dataclasses.field(default=default, metadata={**row, "read_only": not live})

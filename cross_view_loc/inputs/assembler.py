@@ -13,21 +13,14 @@ from numpy.typing import NDArray
 from cross_view_loc.camera_settings import ONLY_CAMERA
 from cross_view_loc.errors import InputError, MissingInputError
 from cross_view_loc.geometry.geodesy import MapProjection
-from cross_view_loc.geometry.transforms import (
-    Matrix,
-    inverse,
-    level_rotation,
-    slerp,
-    yaw_of,
-)
+from cross_view_loc.geometry.transforms import Matrix, inverse, yaw_of
 from cross_view_loc.inputs.camera_input import CameraInput
 from cross_view_loc.inputs.fixes import Fix, read_fix
-from cross_view_loc.inputs.imus import HeadingCheck, attitude_in_map, has_orientation
-from cross_view_loc.inputs.poses import bare_frame, pose_of
+from cross_view_loc.inputs.imus import HeadingCheck
 from cross_view_loc.inputs.priors import PriorTracker
 from cross_view_loc.inputs.roles import Role, input_key, sources_of
-from cross_view_loc.inputs.stamps import Timeline, blend_transforms, stamp_ns, to_ns
-from cross_view_loc.inputs.vehicle_transforms import VehicleTransforms
+from cross_view_loc.inputs.stamps import stamp_ns, to_ns
+from cross_view_loc.inputs.vehicle_motion import VehicleMotion
 from cross_view_loc.settings import Settings
 from cross_view_loc.types import Frame, Prior
 
@@ -54,7 +47,7 @@ class FrameAssembler:
         self._cameras = {each.name: CameraInput(each) for each in settings.rig}
         self._topics = {source.key: source.topic for source in sources_of(settings)}
         self._topics |= {input_key("image", each.name): each.image_topic for each in settings.rig}
-        self._transforms = VehicleTransforms()
+        self._motion = VehicleMotion(settings)
         self._forget()
 
     @property
@@ -64,7 +57,7 @@ class FrameAssembler:
     @settings.setter
     def settings(self, settings: Settings) -> None:
         with self._lock:
-            self._settings = self._priors.settings = settings
+            self._settings = self._priors.settings = self._motion.settings = settings
 
     def use_projection(self, projection: MapProjection) -> None:
         """Count positions from another origin; everything but calibration and static transforms is forgotten."""
@@ -109,6 +102,8 @@ class FrameAssembler:
                 if is_cameras:
                     own = self._cameras[camera]
                     (own.add_info if role == "camera_info" else own.add_depth)(message)
+                elif role in ("tf", "tf_static"):
+                    self._motion.transforms.add(message, is_static=role == "tf_static")
                 else:
                     getattr(self, f"_add_{role}")(message)
             except InputError as error:
@@ -140,15 +135,11 @@ class FrameAssembler:
                 return False
             base, frame = settings.base_frame, own.frame_of(image_message)
             # A transform nobody ever sent is not worth waiting for: the image is refused by name at once.
-            is_known_camera = bool(frame) and self._transforms.are_connected(base, frame)
-            if is_known_camera and not self._transforms.has_reached(base, frame, stamp):
+            transforms = self._motion.transforms
+            is_known_camera = bool(frame) and transforms.are_connected(base, frame)
+            if is_known_camera and not transforms.has_reached(base, frame, stamp):
                 return False
-            if settings.tf_mode == "map_to_odom":
-                return self._odom_to_base_reached(stamp)
-            # The tracker takes motion from TF when no topic gives it.
-            odom = settings.odom_frame
-            is_by_tf = settings.tracking and not settings.odometry_topic and self._transforms.are_connected(odom, base)
-            return not is_by_tf or self._transforms.has_reached(odom, base, stamp)
+            return self._motion.has_reached(stamp)
 
     def assemble(self, image_message: Any, camera: str = ONLY_CAMERA) -> tuple[Frame, Prior]:
         """The frame and the prior of one image message.
@@ -170,18 +161,9 @@ class FrameAssembler:
                 return None, str(error)
 
     def motion(self, stamp: int) -> Matrix | None:
-        """(4, 4) pose of `base_frame` in odometry's frame at the stamp, to compare with that of another image.
-
-        From the odometry topic where one is configured, else from TF; None without odometry there.
-        """
-        settings = self._settings
+        """(4, 4) pose of `base_frame` in odometry's frame at the stamp, as the tracker wants it; None without one."""
         with self._lock:
-            if settings.odometry_topic:
-                return self._odometry.at(stamp, to_ns(settings.max_input_gap_s))
-            try:
-                return self._transforms.lookup(settings.odom_frame, settings.base_frame, stamp)
-            except MissingInputError:
-                return None
+            return self._motion.pose(stamp)
 
     def frames(
         self, images: Sequence[tuple[str, Any]], on_problem: Callable[[str, InputError], None] = lambda *_: None
@@ -212,7 +194,10 @@ class FrameAssembler:
         own = self._cameras[camera]
         with self._lock:
             calibration = own.calibration()
-            T_base_camera = self._extrinsics(own, image_message, stamp)
+            optical_frame = own.frame_of(image_message)
+            if not optical_frame:
+                raise MissingInputError(f"{own.settings.image_topic}: image has no frame_id; set camera_frame")
+            T_base_camera = self._motion.mount(optical_frame, stamp)
             R_level_base = self._level(stamp)
             depth_m = self._depth(own, stamp)
         return Frame(
@@ -242,20 +227,13 @@ class FrameAssembler:
 
         Raises MissingInputError naming both when neither reaches the stamp.
         """
-        settings = self._settings
         with self._lock:
-            try:
-                return self._transforms.lookup(settings.odom_frame, settings.base_frame, stamp)
-            except MissingInputError as error:
-                pose = self._odometry.at(stamp, to_ns(settings.max_input_gap_s))
-                if pose is None:
-                    raise MissingInputError(f"{error}, or set odometry_topic") from error
-                return pose
+            return self._motion.T_odom_base(stamp)
 
     def parents_of(self, child_frame: str) -> set[str]:
         """Every frame that TF has given as parent of `child_frame` so far; more than one is a conflict."""
         with self._lock:
-            return self._transforms.parents_of(child_frame)
+            return self._motion.transforms.parents_of(child_frame)
 
     # --- one method a role ---
 
@@ -266,29 +244,10 @@ class FrameAssembler:
         self._check_heading(fix.stamp_ns)
 
     def _add_odometry(self, message: Any) -> None:
-        T_odom_child = pose_of(message.pose.pose)
-        child = bare_frame(message.child_frame_id)
-        if child and child != self._settings.base_frame:
-            T_odom_child = T_odom_child @ self._transforms.lookup(child, self._settings.base_frame)
-        self._odometry.add(stamp_ns(message), T_odom_child)
-        self._priors.add_odometry(stamp_ns(message), T_odom_child)
+        self._priors.add_odometry(stamp_ns(message), self._motion.add_odometry(message))
 
     def _add_imu(self, message: Any) -> None:
-        if not has_orientation(message):
-            raise InputError(
-                "Imu has no orientation (covariance -1, or a quaternion nobody filled in); leave imu_topic empty, or "
-                "name the output of its filter"
-            )
-        R_base_imu = self._mount(message.header.frame_id)[:3, :3]
-        R_map_base = attitude_in_map(message, self._settings, R_base_imu)
-        self._attitudes.add(stamp_ns(message), R_map_base)
-        self._priors.add_heading(stamp_ns(message), yaw_of(R_map_base))
-
-    def _add_tf(self, message: Any) -> None:
-        self._transforms.add(message, is_static=False)
-
-    def _add_tf_static(self, message: Any) -> None:
-        self._transforms.add(message, is_static=True)
+        self._priors.add_heading(stamp_ns(message), yaw_of(self._motion.add_imu(message)))
 
     # --- what assemble needs ---
 
@@ -296,96 +255,51 @@ class FrameAssembler:
     def _tolerance_ns(self) -> int:
         return to_ns(self._settings.camera_tolerance_s)
 
-    def _odom_to_base_reached(self, stamp: int) -> bool:
-        settings = self._settings
-        if self._transforms.has_reached(settings.odom_frame, settings.base_frame, stamp):
-            return True
-        # Odometry that comes on its topic alone has been waited for already.
-        comes_by_tf = self._transforms.are_connected(settings.odom_frame, settings.base_frame)
-        return bool(settings.odometry_topic) and not comes_by_tf
-
     def _check_heading(self, stamp: int) -> None:
         """Warn when the Imu's yaw is not where the vehicle drives: many count from power-up, not from east."""
         stretch = self._priors.straight_stretch(stamp)
         if stretch is not None:
             self._heading_check.add(*stretch)
-        warning = self._heading_check.warning(self._settings)
-        if warning:
-            self.warnings["heading"] = warning
-        else:
-            self.warnings.pop("heading", None)
-
-    def _extrinsics(self, camera: CameraInput, image_message: Any, stamp: int) -> Matrix:
-        frame = camera.frame_of(image_message)
-        if not frame:
-            raise MissingInputError(f"{camera.settings.image_topic}: image has no frame_id; set camera_frame")
-        return self._mount(frame, stamp)
+        self._assume("heading", self._heading_check.warning(self._settings))
 
     def _depth(self, camera: CameraInput, stamp: int) -> NDArray[np.float32] | None:
-        """Measured depth of that stamp; without it the camera's depth is estimated as for one that measures none."""
-        key = input_key("depth", camera.settings.name)
-        if not camera.settings.depth_topic:
-            return None
-        try:
-            depth_m = camera.depth(stamp, self._tolerance_ns)
-        except InputError as error:
-            self.warnings[key] = f"{error}; until then the camera's depth is estimated"
-            return None
-        if depth_m is None:
-            self.warnings[key] = (
-                f"{camera.settings.depth_topic}: no depth image within camera_tolerance_s of the camera's image; its "
-                "depth is estimated"
-            )
-        else:
-            self.warnings.pop(key, None)
+        depth_m, assumption = camera.depth(stamp, self._tolerance_ns)
+        self._assume(input_key("depth", camera.settings.name), assumption)
         return depth_m
 
-    def _mount(self, frame: str, stamp: int | None = None) -> Matrix:
-        """(4, 4) pose of a sensor's frame in `base_frame`; MissingInputError when TF does not know it."""
-        if bare_frame(frame) == self._settings.base_frame:
-            return np.eye(4)
-        if not frame:
-            raise MissingInputError("message has no frame_id, so where its sensor sits is unknown; correct its driver")
-        return self._transforms.lookup(self._settings.base_frame, frame, stamp)
+    def _assume(self, key: str, assumption: str) -> None:
+        """Note what is assumed because an input lacks; empty when it does not."""
+        if assumption:
+            self.warnings[key] = assumption
+        else:
+            self.warnings.pop(key, None)
 
     def _antenna(self, fix: Fix) -> tuple[float, float, float]:
         if self._settings.antenna_in_base_m:
             x, y, z = self._settings.antenna_in_base_m
             return x, y, z
+        assumption = ""
         try:
-            T_base_antenna = self._mount(fix.frame_id)
+            T_base_antenna = self._motion.mount(fix.frame_id)
         except MissingInputError as error:
             # A prior a metre or two off still finds the place, so a fix without a transform is not thrown away.
-            self.warnings["antenna"] = f"{error}; until then the antenna is taken to sit at {self._settings.base_frame}"
-            return 0.0, 0.0, 0.0
-        self.warnings.pop("antenna", None)
+            T_base_antenna = np.eye(4)
+            assumption = f"{error}; until then the antenna is taken to sit at {self._settings.base_frame}"
+        self._assume("antenna", assumption)
         x, y, z = (float(value) for value in T_base_antenna[:3, 3])
         return x, y, z
 
     def _level(self, stamp: int) -> Matrix:
-        """Roll and pitch from the Imu, else from odometry, else none."""
-        gap_ns = to_ns(self._settings.max_input_gap_s)
-        attitude = self._attitudes.at(stamp, gap_ns)
-        if attitude is None:
-            attitude = self._odometry_rotation(stamp, gap_ns)
-        if attitude is None and (self._settings.imu_topic or self._settings.odometry_topic):
-            self.warnings["attitude"] = (
-                "no Imu or odometry orientation at the image's stamp; the vehicle is taken as level"
-            )
-            return np.eye(3)
-        self.warnings.pop("attitude", None)
-        return np.eye(3) if attitude is None else level_rotation(attitude)
-
-    def _odometry_rotation(self, stamp: int, gap_ns: int) -> Matrix | None:
-        pose = self._odometry.at(stamp, gap_ns)
-        return None if pose is None else pose[:3, :3]
+        R_level_base = self._motion.level(stamp)
+        lacks = R_level_base is None and bool(self._settings.imu_topic or self._settings.odometry_topic)
+        assumption = "no Imu or odometry orientation at the image's stamp; the vehicle is taken as level"
+        self._assume("attitude", assumption if lacks else "")
+        return np.eye(3) if R_level_base is None else R_level_base
 
     def _forget(self) -> None:
         self._newest: dict[str, int] = {}
-        self._attitudes: Timeline[Matrix] = Timeline(slerp)
-        self._odometry: Timeline[Matrix] = Timeline(blend_transforms)
         self._heading_check = HeadingCheck()
         for camera in self._cameras.values():
             camera.forget()
         self._priors.reset()
-        self._transforms.clear_moving()
+        self._motion.forget()

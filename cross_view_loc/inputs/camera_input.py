@@ -87,18 +87,22 @@ class CameraInput:
             )
         return image
 
-    def depth(self, stamp: int, tolerance_ns: int) -> NDArray[np.float32] | None:
-        """(h, w) metres, 0 where unknown, of the depth image nearest to the stamp; None without one in tolerance.
+    def depth(self, stamp: int, tolerance_ns: int) -> tuple[NDArray[np.float32] | None, str]:
+        """(h, w) metres, 0 where unknown, of the depth image nearest to the stamp; None and why without one.
 
-        Raises InputError naming the topic when it cannot be decoded.
+        The camera's depth is then estimated as for one that measures none.
         """
+        topic = self.settings.depth_topic
+        if not topic:
+            return None, ""
         nearest = min(self._depths, key=lambda message: abs(stamp_ns(message) - stamp), default=None)
         if nearest is None or abs(stamp_ns(nearest) - stamp) > tolerance_ns:
-            return None
+            why = "no depth image within camera_tolerance_s of the camera's image; its depth is estimated"
+            return None, f"{topic}: {why}"
         try:
-            return decode_depth(nearest)
+            return decode_depth(nearest), ""
         except InputError as error:
-            raise InputError(f"{self.settings.depth_topic}: {error}") from error
+            return None, f"{topic}: {error}; until then the camera's depth is estimated"
 
     def awaits_depth(self, stamp: int, tolerance_ns: int) -> bool:
         """Whether the depth image of that stamp may still come: there is none yet, nor any later one."""

@@ -21,19 +21,21 @@ from rclpy.node import Node
 from std_srvs.srv import SetBool, Trigger
 
 from cross_view_loc.errors import CrossViewError
+from cross_view_loc.node import requests
 from cross_view_loc.node.pipeline import Pipeline
+from cross_view_loc.node.start import MapFile
 
 
 class Controls:
     """The services and `initialpose` of one pipeline, until `close`. A refusal is `success` false with the reason."""
 
-    def __init__(self, node: Node, pipeline: Pipeline) -> None:
+    def __init__(self, node: Node, pipeline: Pipeline, map_file: MapFile) -> None:
         self._node, self._pipeline = node, pipeline
         asked: dict[str, Callable[[], str]] = {
             "reset": pipeline.reset,
-            "relocalize": pipeline.relocalize,
-            "set_origin": pipeline.move_origin,
-            "prefetch": pipeline.prefetch,
+            "relocalize": partial(requests.relocalize, pipeline),
+            "set_origin": partial(requests.set_origin, pipeline, map_file),
+            "prefetch": partial(requests.prefetch, pipeline, map_file),
         }
         self._services = [
             node.create_service(Trigger, f"~/{name}", partial(self._answer, name, do)) for name, do in asked.items()
@@ -64,7 +66,7 @@ class Controls:
 
     def _on_initial_pose(self, message: Any) -> None:
         try:
-            said = self._pipeline.take_initial_pose(message)
+            said = requests.take_initial_pose(self._pipeline, message)
         except CrossViewError as error:
             self._pipeline.refuse_input("initialpose", f"initialpose: {error}")
         else:

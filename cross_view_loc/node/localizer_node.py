@@ -73,7 +73,7 @@ class LocalizerNode(ManagedNode):
         warm_s = start.warm_up(localizer, settings.device)
         log.info(f"localizer loaded in {loaded_s:.1f} s, warmed up in {warm_s:.1f} s")
         self.pipeline = Pipeline(self, settings, self.health, self.map_file, localizer)
-        self._controls = Controls(self, self.pipeline)
+        self._controls = Controls(self, self.pipeline, self.map_file)
         if origin is not None:
             self.pipeline.set_origin(origin)
 

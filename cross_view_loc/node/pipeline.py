@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 import traceback
@@ -17,22 +16,29 @@ from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection
 from cross_view_loc.inputs.assembler import FrameAssembler
 from cross_view_loc.inputs.camera_sync import ImageGroup, image_groups
 from cross_view_loc.inputs.fixes import read_fix
-from cross_view_loc.inputs.initial_pose import read_initial_pose
 from cross_view_loc.inputs.roles import Source, input_key
-from cross_view_loc.inputs.stamps import NS_PER_S, stamp_ns, to_ns
+from cross_view_loc.inputs.stamps import NS_PER_S, stamp_ns
 from cross_view_loc.node import start
 from cross_view_loc.node.complaints import Complaints
 from cross_view_loc.node.health import Coverage, Health
+from cross_view_loc.node.image_order import wrong_stamp
 from cross_view_loc.node.outputs import Outputs
 from cross_view_loc.node.subscriptions import Subscriptions
 from cross_view_loc.node.worker import NewestFirstWorker
 from cross_view_loc.settings import Settings
 from cross_view_loc.tracking.tracked import locate_tracked
-from cross_view_loc.tracking.tracker import Tracker
 from cross_view_loc.types import Estimate, Frame, Prior
 
 LONGEST_LATENCY_S = 60.0
 """More means that the stamps are of another clock (a bag played without sim time)."""
+
+FAILURES: tuple[tuple[type[CrossViewError], tuple[str, str]], ...] = (
+    (MissingInputError, ("missing", "images without needed input")),
+    (NoImageryError, ("map", "images without imagery")),
+    (InputError, ("image", "unusable images")),
+    (CrossViewError, ("map", "map or model errors")),
+)
+"""Kinds of failure, the special ones first: what the log and what the diagnostics count them as."""
 
 
 class Pipeline:
@@ -57,7 +63,8 @@ class Pipeline:
         self._groups = image_groups(settings)
         self._locating = threading.Lock()
         self._tiles_ahead: TilesAhead | None = None
-        self._place: tuple[float, float] | None = None
+        self.place: tuple[float, float] | None = None
+        """East, north of the middle of the last search; None before the first."""
         self.coverage: Coverage | None = None
         """Of the patch last searched; None before, and where the localizer does not tell."""
 
@@ -70,12 +77,12 @@ class Pipeline:
             self.outputs.debug.use_map(start.map_of(self._map_file, projection))
             reach_m = self.settings.search_radius_m + start.LOOK_M
             self._tiles_ahead = self._map_file.tiles_ahead(projection, reach_m)
-            self._last_stamp_ns, self._place = -1, None
+            self._last_stamp_ns, self.place = -1, None
             if self.tracker is not None:
                 self.tracker.reset("the map's origin was set")
         self._log.info(f"map: {projection}")
 
-    # --- what can be asked, see `controls.py`; each answers with a sentence or raises CrossViewError ---
+    # --- what can be asked for, see `controls.py`; each answers with a sentence ---
 
     def enable(self, is_enabled: bool) -> str:
         """Work on images, or leave them alone."""
@@ -99,64 +106,9 @@ class Pipeline:
                 self.tracker.reset("reset by ~/reset")
         return "forgotten where the vehicle was; searching as at the start"
 
-    def relocalize(self) -> str:
-        """Search widely, in all headings."""
-        self._needs_tracker("~/relocalize").relocalize()
-        return "searching widely, in all headings"
-
-    def move_origin(self) -> str:
-        """Count the map's metres from `new_origin`, else from the newest fix."""
-        if self.settings.new_origin:
-            origin = MapOrigin(*self.settings.new_origin)
-        elif self.assembler.newest_fix is not None:
-            origin = self.assembler.newest_fix.origin
-        else:
-            raise MissingInputError(f"no valid fix on {self.settings.fix_topic} yet; set new_origin before")
-        start.refuse_origin_elsewhere(origin, self.settings, self._map_file)
-        self.set_origin(origin)
-        return f"the map's origin is {origin}; poses count from there"
-
-    def prefetch(self) -> str:
-        """Have the tiles around the vehicle fetched in the background."""
-        if self.assembler.projection is None:
-            raise MissingInputError(self.waits_for)
-        ahead = self._map_file.tiles_ahead(self.assembler.projection, self.settings.prefetch_radius_m)
-        if ahead is None:
-            raise InputError(
-                f"{self.settings.map_path or 'map_path'} is no online source, so nothing has to be fetched"
-            )
-        if self._place is None:
-            raise MissingInputError("the vehicle's place is not known yet; wait for the first prior")
-        keys = ahead.keys(*self._place)
-        self._map_file.want(keys)
-        return f"{len(keys)} tiles within {self.settings.prefetch_radius_m:g} m are wanted; those not here are fetched"
-
-    def take_initial_pose(self, message: Any) -> str:
-        """Search where somebody says the vehicle is."""
-        tracker = self._needs_tracker("a given pose")
-        given = read_initial_pose(message, self.settings.map_frame)
-        # People click by the wall clock, whatever clock the sensors have: it holds for the newest input.
-        stamp = self.assembler.newest_stamp_ns or stamp_ns(message)
-        tracker.set_pose(
-            stamp,
-            given.east_m,
-            given.north_m,
-            given.yaw_rad,
-            given.std_m,
-            given.std_rad,
-            self.assembler.motion(stamp),
-        )
-        degrees = math.degrees(given.yaw_rad)
-        return f"the vehicle is about {given.east_m:.1f} E {given.north_m:.1f} N, {degrees:.0f} deg from east"
-
     def refuse_input(self, key: str, problem: str) -> None:
         """Count and say that a message on an unwatched topic cannot be used."""
         self.complain(key, problem, self.health.count_problem(key, problem))
-
-    def _needs_tracker(self, what: str) -> Tracker:
-        if self.tracker is None:
-            raise InputError(f"{what} needs the tracker; set tracking to true")
-        return self.tracker
 
     # --- from activation to deactivation ---
 
@@ -263,15 +215,8 @@ class Pipeline:
         try:
             with self._locating:
                 self._localize(group)
-        except MissingInputError as error:
-            self._failed(group, "missing", "images without needed input", error)
-        except NoImageryError as error:
-            self._failed(group, "map", "images without imagery", error)
-        except InputError as error:
-            self.health.unusable(input_key("image", group.lead), str(error))
-            self._failed(group, "image", "unusable images", error)
         except CrossViewError as error:
-            self._failed(group, "map", "map or model errors", error)
+            self._failed(group, error)
         except Exception as error:  # a defect here must not end the node: say everything and go on
             if not self._node.context.ok():
                 return  # shut down during the inference: there is nobody left to publish to
@@ -279,7 +224,10 @@ class Pipeline:
             number = self.health.not_localized("internal errors", text)
             self.complain("internal", f"{text}; please report it\n{traceback.format_exc()}", number)
 
-    def _failed(self, group: ImageGroup, kind: str, counted_as: str, error: CrossViewError) -> None:
+    def _failed(self, group: ImageGroup, error: CrossViewError) -> None:
+        kind, counted_as = next(names for error_type, names in FAILURES if isinstance(error, error_type))
+        if kind == "image":
+            self.health.unusable(input_key("image", group.lead), str(error))
         self.complain(kind, str(error), self.health.not_localized(counted_as, str(error)))
         if self.tracker is not None:
             self.tracker.missing(str(error), group.stamp_ns)
@@ -295,7 +243,8 @@ class Pipeline:
             if self.tracker is not None:
                 self.tracker.time_jumped()
             self._log.warning("stamps jumped back: inputs before the jump are forgotten")
-        refusal = self._wrong_stamp(group)
+        topic = next(camera.image_topic for camera in settings.rig if camera.name == group.lead)
+        refusal = wrong_stamp(topic, stamp, self._last_stamp_ns, self.assembler.newest_input, settings.max_frame_age_s)
         if refusal is not None:
             kind, problem = refusal
             self.complain(kind, problem, self.health.not_localized(kind, problem))
@@ -325,7 +274,7 @@ class Pipeline:
         self.outputs.publish_debug(frames, located, settings, self.tracker, latency_s)
 
     def _locate(self, frames: Sequence[Frame], search: Prior) -> Estimate:
-        self._place = search.east_m, search.north_m
+        self.place = search.east_m, search.north_m
         if self._tiles_ahead is not None:  # before the estimate: without imagery there is none
             self._tiles_ahead.moved(search.stamp_ns, search.east_m, search.north_m)
         estimate = self._localizer.locate(frames, search)
@@ -341,22 +290,3 @@ class Pipeline:
     def _one_camera_failed(self, camera: str, error: InputError) -> None:
         key = input_key("image", camera)
         self.complain(key, str(error), self.health.unusable(key, str(error)))
-
-    def _wrong_stamp(self, group: ImageGroup) -> tuple[str, str] | None:
-        """Why images of this stamp are dropped: a name to count them by and a sentence; None when they are not."""
-        settings, stamp = self.settings, group.stamp_ns
-        topic = next(camera.image_topic for camera in settings.rig if camera.name == group.lead)
-        if stamp <= self._last_stamp_ns:
-            late_s = (self._last_stamp_ns - stamp) / NS_PER_S
-            return "dropped: not newer than the last image", (
-                f"{topic}: image has a stamp {late_s:.3f} s before the last one localized, not after "
-                "it, and poses leave in order; make its driver give every image its own, growing stamp"
-            )
-        newest_topic, newest_ns = self.assembler.newest_input
-        behind_s = (newest_ns - stamp) / NS_PER_S
-        if newest_ns - stamp > to_ns(settings.max_frame_age_s):
-            return "dropped: too old", (
-                f"{topic}: image is {behind_s:.1f} s older than the newest stamp on {newest_topic}; "
-                "set both drivers to one clock (chrony, PTP), or raise max_frame_age_s if images come that late"
-            )
-        return None
