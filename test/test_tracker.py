@@ -275,6 +275,36 @@ def test_given_pose_is_searched_and_confirmed() -> None:
     assert [estimate.accepted for estimate in after] == [False, True, True]
 
 
+def test_a_given_pose_that_nothing_confirms_is_given_up() -> None:
+    """Clicked 90 degrees wrong where the fix agrees: the search must not stay there for ever."""
+    drive = Drive()
+    drive.steps(10)
+    east, north, yaw = drive.truth()
+    drive.tracker.set_pose(drive.stamp_ns, east, north, yaw + math.pi / 2, T_odom_base=drive.T_odom_base())
+    drive.steps(14)
+    assert drive.tracker.state == "searching"
+    drive.steps(4)
+    assert "nothing confirmed the given pose" in drive.tracker.reason or drive.tracker.state == "tracking"
+    assert drive.steps(4)[-1].accepted
+
+
+def test_an_old_rival_confirms_nothing() -> None:
+    """Seen once, then nothing for long: the next estimate is the first again."""
+    drive = Drive(with_odometry=False)
+    drive.step()
+    drive.steps(20, sees=False)
+    again = drive.step()
+    assert not again.accepted and again.reason.startswith("unconfirmed: 1 of 2")
+
+
+def test_without_odometry_the_fix_must_agree_while_tracking() -> None:
+    drive = Drive(with_odometry=False)
+    drive.steps(20)
+    assert drive.estimates[-1].accepted
+    off = drive.steps(4, off=(11.0, 0.0, 0.0), fix_off=(0.0, 0.0))
+    assert not any(estimate.accepted for estimate in off)
+
+
 def test_relocalize_searches_all_headings_and_wide() -> None:
     drive = Drive()
     drive.steps(20)

@@ -26,6 +26,7 @@ import numpy as np
 from cross_view_loc.geometry.transforms import Matrix
 from cross_view_loc.inputs.stamps import NS_PER_S, to_ns
 from cross_view_loc.tracking import searches
+from cross_view_loc.tracking.agreement import contradiction, fix_contradiction
 from cross_view_loc.tracking.motion import Predicted, Seen, seen
 from cross_view_loc.tracking.rules import TrackerRules
 from cross_view_loc.tracking.track import Track
@@ -37,8 +38,6 @@ WEAK_TRACK_STD_M = 2.0
 """A track known no better than this cannot vouch for an estimate alone: several must agree again."""
 GIVEN_STD_M, GIVEN_STD_RAD = 3.0, math.radians(10.0)
 """A pose that somebody clicked is no better than this, whatever its covariance says."""
-UNKNOWN_STD_SHARE = 0.5
-"""Of the search's radius: a prior's deviation when it does not tell one."""
 
 
 class Tracker:
@@ -111,11 +110,12 @@ class Tracker:
                 return estimate
             now = seen(estimate, T_odom_base)
             track = self._predicted(self._track, stamp_ns, T_odom_base)
-            contradiction = "" if track is None else self._contradiction(track, now, "the track")
-            if self._track is not None and track is not None and not contradiction and self._vouches(track, now, prior):
+            against_track = "" if track is None else contradiction(track, now, "the track", self.rules)
+            agrees = track is not None and not against_track
+            if self._track is not None and track is not None and agrees and self._vouches(track, now, prior):
                 self._accept(self._track.continued(now, self.rules), stamp_ns)
                 return estimate
-            refusal = self._rival_refusal(now, prior, T_odom_base, contradiction, track is not None)
+            refusal = self._rival_refusal(now, prior, T_odom_base, against_track, agrees and self._is_given)
             if not refusal:
                 return estimate
             self._missed(stamp_ns)
@@ -155,7 +155,7 @@ class Tracker:
             std_m, std_rad = max(std_m, GIVEN_STD_M), max(std_rad, GIVEN_STD_RAD)
             covariance = np.diag([std_m**2, std_m**2, std_rad**2])
             self._track = Track.begun(Seen(stamp_ns, np.array([east_m, north_m, yaw_rad]), covariance, T_odom_base), 0)
-            self._is_given = True
+            self._is_given, self._accepted_ns = True, stamp_ns
 
     # --- inside ---
 
@@ -167,7 +167,7 @@ class Tracker:
         self._reason = reason
         self._newest_ns = 0
         self._accepted_ns = self._wide_ns = -(10**18)
-        self._missed_frames = 0
+        self._missed_frames = self._rival_frames = 0
         self._lost_since_ns = None
         self._disagreeing_since_ns = None
 
@@ -221,52 +221,31 @@ class Tracker:
         if track.std_m <= WEAK_TRACK_STD_M:
             return True
         is_lost = self._lost_since_ns is not None
-        return not is_lost and (prior is None or not self._contradiction(_place_of(prior), now, "", only_position=True))
+        return not is_lost and (prior is None or not fix_contradiction(prior, now, self.rules))
 
     def _rival_refusal(
-        self, now: Seen, prior: Prior | None, T_odom_base: Matrix | None, contradiction: str, has_track: bool
+        self, now: Seen, prior: Prior | None, T_odom_base: Matrix | None, against_track: str, is_as_given: bool
     ) -> str:
         """Why an estimate that no good track vouches for is refused; empty when it completes a track of its own."""
-        fix = None if prior is None else _place_of(prior)
-        agrees_with_track = has_track and not contradiction
-        if fix is not None and not agrees_with_track:
-            against_fix = self._contradiction(fix, now, "the fix", only_position=True)
-            if against_fix:
-                return contradiction or against_fix
+        against_fix = "" if prior is None or is_as_given else fix_contradiction(prior, now, self.rules)
+        if against_fix:
+            return against_track or against_fix
         rival = self._predicted(self._rival, now.stamp_ns, T_odom_base)
-        if self._rival is not None and rival is not None and not self._contradiction(rival, now, "the rival"):
+        if self._rival is not None and rival is not None and not contradiction(rival, now, "the rival", self.rules):
             self._rival = self._rival.continued(now, self.rules)
         else:
             self._rival = Track.begun(now)
-        needed = self.rules.replace_sightings if contradiction else self.rules.confirm_sightings
+        self._rival_frames = 0
+        needed = self.rules.replace_sightings if against_track else self.rules.confirm_sightings
         if self._rival.sightings >= needed:
             self._accept(self._rival, now.stamp_ns)
             return ""
-        return contradiction or f"unconfirmed: {self._rival.sightings} of {needed} consistent estimates so far"
-
-    def _contradiction(self, place: Predicted, now: Seen, name: str, only_position: bool = False) -> str:
-        """Why an estimate cannot be where something else says the vehicle is; empty when it can."""
-        pose, covariance = now.pose, now.covariance
-        if only_position:
-            pose = np.array([*pose[:2], place.pose[2]])
-            covariance = np.pad(covariance[:2, :2], (0, 1))
-        sigma, way_m, turn_rad = place.distance(pose, covariance)
-        limit_sigma = self.rules.consistency_sigma
-        turned = "" if only_position else f" and {math.degrees(turn_rad):.1f} deg"
-        if sigma > limit_sigma:
-            return (
-                f"contradicts {name}: {way_m:.1f} m{turned} from it is {sigma:.1f} standard deviations, "
-                f"more than consistency_sigma ({limit_sigma:g})"
-            )
-        limit_m = max(self.rules.max_deviation_m, limit_sigma * place.gaussian_std_m) + place.reach_m
-        if way_m > limit_m:
-            return f"contradicts {name}: {way_m:.1f} m{turned} from it, {limit_m:.1f} m allowed (max_deviation_m)"
-        return ""
+        return against_track or f"unconfirmed: {self._rival.sightings} of {needed} consistent estimates so far"
 
     def _compare_with_fix(self, track: Predicted, prior: Prior, stamp_ns: int) -> None:
         """Note since when the fixes contradict the track; one they contradict for too long is dropped."""
         at_track = Seen(stamp_ns, track.pose, track.covariance + np.eye(3) * track.reach_m**2)
-        if not self._contradiction(_place_of(prior), at_track, "the fix", only_position=True):
+        if not fix_contradiction(prior, at_track, self.rules):
             self._disagreeing_since_ns = None
             return
         if self._disagreeing_since_ns is None:
@@ -284,20 +263,22 @@ class Tracker:
 
     def _missed(self, stamp_ns: int) -> None:
         self._missed_frames += 1
+        self._rival_frames += 1
         self._grow_lost(stamp_ns)
 
     def _grow_lost(self, stamp_ns: int) -> None:
-        """From tracking to lost, by seconds and by images without an accepted estimate."""
-        if self._track is None or self._is_given or self._lost_since_ns is not None:
+        """From tracking to lost, by seconds and by images without an accepted estimate; a rival is forgotten alike."""
+        rules = self.rules
+        rival_ns = stamp_ns if self._rival is None else self._rival.last.stamp_ns
+        if self._rival_frames > rules.lost_after_frames and stamp_ns - rival_ns > to_ns(rules.lost_after_s):
+            self._rival = None
+        if self._track is None or self._lost_since_ns is not None:
             return
         silent_s = (stamp_ns - self._accepted_ns) / NS_PER_S
-        if silent_s >= self.rules.lost_after_s and self._missed_frames >= self.rules.lost_after_frames:
-            self._lost_since_ns = stamp_ns
-            self._reason = f"no accepted estimate for {silent_s:.1f} s"
-
-
-def _place_of(prior: Prior) -> Predicted:
-    """Where a prior says the vehicle is."""
-    std_m = UNKNOWN_STD_SHARE * prior.radius_m if prior.position_std_m is None else prior.position_std_m
-    covariance = np.diag([std_m**2, std_m**2, max(prior.yaw_range_rad, 1e-3) ** 2])
-    return Predicted(np.array([prior.east_m, prior.north_m, prior.yaw_rad]), covariance)
+        if silent_s < rules.lost_after_s or self._missed_frames < rules.lost_after_frames:
+            return
+        self._lost_since_ns = stamp_ns
+        self._reason = f"no accepted estimate for {silent_s:.1f} s"
+        if self._is_given:
+            self._track, self._is_given = None, False
+            self._reason = f"nothing confirmed the given pose for {silent_s:.1f} s"
