@@ -31,6 +31,7 @@ TYPES = {
     "/ground_truth/odometry": "nav_msgs/msg/Odometry",
     "/tf_static": "tf2_msgs/msg/TFMessage",
 }
+REAR_TYPES = {"/rear/image": TYPES["/cam/image"], "/rear/camera_info": TYPES["/cam/camera_info"]}
 
 Item = tuple[str, int, Any]
 """Topic, bag time, message."""
@@ -69,12 +70,30 @@ def drive(duration_s: float = 1.0, image_rate_hz: int = 5) -> list[Item]:
     return items
 
 
+def with_rear_camera(items: Iterable[Item], late_ns: int = 10_000_000, stalls_after_s: float = 1e9) -> list[Item]:
+    """The drive with a second camera whose images have stamps that much later."""
+    result: list[Item] = []
+    for topic, time_ns, message in items:
+        result.append((topic, time_ns, message))
+        if topic == "/cam/camera_info":
+            result.append(("/rear/camera_info", time_ns, message))
+        if topic == "/cam/image" and time_ns - START_NS < stalls_after_s * 1e9:
+            stamp = time_ns + late_ns
+            rear = messages.compressed_image(
+                stamp, CAMERA.optical_frame, np.full((CAMERA.height, CAMERA.width, 3), 40, np.uint8)
+            )
+            result.append(("/rear/image", stamp, rear))
+    return sorted(result, key=lambda item: item[1])
+
+
 def write_bag2(path: Path, items: Iterable[Item], storage: StoragePlugin = StoragePlugin.MCAP) -> Path:
     """A rosbag2 folder with every topic of `TYPES` declared."""
     with Writer(path, version=9, storage_plugin=storage) as writer:
-        connections = {t: writer.add_connection(t, kind, typestore=messages.TYPESTORE) for t, kind in TYPES.items()}
+        items = list(items)
+        types = TYPES | {topic: kind for topic, kind in REAR_TYPES.items() if any(item[0] == topic for item in items)}
+        connections = {t: writer.add_connection(t, kind, typestore=messages.TYPESTORE) for t, kind in types.items()}
         for topic, time_ns, message in items:
-            writer.write(connections[topic], time_ns, messages.TYPESTORE.serialize_cdr(message, TYPES[topic]))
+            writer.write(connections[topic], time_ns, messages.TYPESTORE.serialize_cdr(message, types[topic]))
     return path
 
 

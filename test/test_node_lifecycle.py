@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 import weakref
 from pathlib import Path
 
@@ -16,7 +17,9 @@ import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.parameter import Parameter
-from ros_helpers import ORIGIN, ConstantOffset, Station, node_process, private_domain, vehicle_settings
+from rclpy.qos import ReliabilityPolicy
+from ros_helpers import ORIGIN, ConstantOffset, Station, node_process, private_domain, vehicle_settings, write_tiny_map
+from sensor_msgs.msg import CompressedImage, Image
 
 from cross_view_loc.errors import ModelError
 from cross_view_loc.node.localizer_node import LocalizerNode
@@ -110,9 +113,25 @@ def test_cleanup_gives_the_networks_back_and_ends_the_threads(context) -> None:
         ({"tf_mode": "both"}, "parameter tf_mode is 'both'; choose one of none, map_to_odom"),
         ({"tf_mode": 3}, "parameter tf_mode is 3; it must be of type string"),
         ({"map_origin": [], "map_path": "/nowhere.mbtiles"}, "/nowhere.mbtiles"),
+        ({"map_origin": [], "fix_topic": "", "map_path": "MAP"}, "map_origin is empty and no fix_topic can give it"),
+        (
+            {"map_origin": [8.4, 49.0, 0.0], "map_path": "MAP"},
+            "map_origin is latitude 8.40000, longitude 49.00000, out",
+        ),
+        ({"depth": "midas"}, "parameter depth is 'midas'; choose one of learned, flat"),
+        ({"estimator": "magic"}, "parameter estimator is 'magic'; choose one of consensus"),
+        ({"heading_source": "imu"}, "heading_source is 'imu' but imu_topic is empty; name the Imu topic"),
+        ({"cameras": ["a", "a"]}, "cameras lists 'a' twice"),
+        ({"cameras": 3}, "parameter cameras is 3; it must be of type string_array"),
+        ({"cameras": ["a"], "a.image_transport": "jpg"}, "a.image_transport is 'jpg'; choose one of auto, raw"),
+        ({"cameras": ["a"], "a.calibration_file": "/nowhere.yaml"}, "there is no camera file at /nowhere.yaml"),
+        ({"base_frame": "map"}, "map_frame and base_frame are both 'map'"),
     ],
 )
-def test_what_is_wrong_is_a_failed_transition_and_in_the_diagnostics(context, given, sentence) -> None:
+def test_what_is_wrong_is_a_failed_transition_and_in_the_diagnostics(context, given, sentence, tmp_path) -> None:
+    if given.get("map_path") == "MAP":
+        write_tiny_map(tmp_path / "map.mbtiles")
+        given = given | {"map_path": str(tmp_path / "map.mbtiles")}
     node = make(context, **given)
     assert not node.bring_up()
     assert sentence in node.refusal and node.lifecycle_state == "unconfigured"
@@ -152,4 +171,55 @@ def test_integers_are_taken_for_doubles_at_start_and_live(context) -> None:
     assert node.get_parameter("search_radius_m").value == 30.0
     (result,) = node.set_parameters([Parameter("search_radius_m", value=300)])
     assert not result.successful and "search_radius_m" in result.reason
+    node.close()
+
+
+def test_quality_of_service_is_overridden_by_the_standard_parameters(context) -> None:
+    override = {"qos_overrides./gnss/fix.subscription.reliability": "reliable"}
+    override |= {"qos_overrides./a/image.subscription.depth": 7, "cameras": ["a"], "a.image_topic": "/a/image"}
+    node = make(context, **override, **{"a.image_transport": "raw"})
+    assert node.bring_up(), node.refusal
+
+    def qos(topic: str):
+        (own,) = [each for each in node.get_subscriptions_info_by_topic(topic) if each.node_name == "localizer"]
+        return own.qos_profile
+
+    assert qos("/gnss/fix").reliability == ReliabilityPolicy.RELIABLE
+    assert qos("/a/camera_info").reliability == ReliabilityPolicy.BEST_EFFORT
+    depths = [each.qos_profile.depth for each in node.subscriptions if each.topic_name == "/a/image"]
+    assert depths == [7]
+    node.trigger_deactivate()
+    node.trigger_activate()
+    assert qos("/gnss/fix").reliability == ReliabilityPolicy.RELIABLE, "also the second time"
+    node.close()
+
+
+@pytest.mark.parametrize(
+    ("transport", "topic", "kind"),
+    [
+        ("auto", "/cam/image/compressed", CompressedImage),
+        ("auto", "/cam/image", None),
+        ("raw", "/cam/image/compressed", Image),
+        ("compressed", "/cam/image", CompressedImage),
+    ],
+)
+def test_type_of_the_images_is_found_out(context, transport, topic, kind) -> None:
+    node = make(context, image_transport=transport, image_topic=topic)
+    assert node.bring_up(), node.refusal
+
+    def kinds() -> list[type]:
+        return [each.msg_type for each in node.subscriptions if each.topic_name == topic]
+
+    if kind is not None:
+        assert kinds() == [kind]
+    else:
+        assert kinds() == [] and "/cam/image: nobody publishes it yet" in str(node.pipeline.assumptions())
+        publisher = node.create_publisher(CompressedImage, topic, 1)
+        for _ in range(100):
+            node.pipeline._subscriptions._subscribe_to_images()
+            if kinds():
+                break
+            time.sleep(0.05)
+        assert kinds() == [CompressedImage] and not node.pipeline.assumptions()
+        node.destroy_publisher(publisher)
     node.close()

@@ -177,7 +177,7 @@ class BagRunner:
         """As in the node: until all that belongs to the images is there, but no longer than `prior_wait_s`."""
         if waited_ns > since_ns:
             return True
-        return groups.is_complete(group) and self.assembler.ready(group.messages[group.lead], group.lead)
+        return groups.is_complete(group) and self.assembler.all_ready(group.messages)
 
     def _localize(self, groups: ImageGroups, group: ImageGroup, newest_stamp: int) -> tuple[int, FrameRecord]:
         stamp = group.stamp_ns

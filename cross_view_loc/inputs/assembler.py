@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -140,6 +140,10 @@ class FrameAssembler:
             if is_known_camera and not transforms.has_reached(base, frame, stamp):
                 return False
             return self._motion.has_reached(stamp)
+
+    def all_ready(self, images: Mapping[str, Any]) -> bool:
+        """`ready` for the images of one moment, by camera: each is carried to the first one's stamp by odometry."""
+        return all(self.ready(message, camera) for camera, message in list(images.items()))
 
     def assemble(self, image_message: Any, camera: str = ONLY_CAMERA) -> tuple[Frame, Prior]:
         """The frame and the prior of one image message.

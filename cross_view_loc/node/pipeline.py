@@ -208,7 +208,7 @@ class Pipeline:
     # --- the worker's thread ---
 
     def _is_ready(self, group: ImageGroup) -> bool:
-        return self._groups.is_complete(group) and self.assembler.ready(group.messages[group.lead], group.lead)
+        return self._groups.is_complete(group) and self.assembler.all_ready(group.messages)
 
     def _process(self, group: ImageGroup) -> None:
         """One image to one estimate; whatever is wrong with it is counted and said, and the next one has its chance."""
