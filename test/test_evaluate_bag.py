@@ -125,8 +125,11 @@ def test_fused_rows(evaluate):
     summary = evaluate("--fuse")
     single, *fused = summary["results"]
     assert single["protocol"] == "bag" and "fused" not in single
-    assert [row["fused"] for row in fused] == ["odometry+gnss", "odometry+poses", "odometry+gnss+poses"]
-    gnss, poses, _ = fused
+    assert [row["fused"] for row in fused] == [
+        "odometry+gnss", "odometry+gnss, fixes independent", "odometry+poses", "odometry+gnss+poses",
+    ]  # fmt: skip
+    gnss, independent, poses, _ = fused
+    assert gnss["nees_per_dof"] <= independent["nees_per_dof"]
     assert gnss["frames"] == poses["frames"] > 900
     assert gnss["position_median_m"] < 0.1  # the fixes of this drive are exact
     assert poses["position_median_m"] == pytest.approx(math.hypot(*SHIFT), abs=0.1)
@@ -141,7 +144,7 @@ def test_text_and_results_folder(folder, monkeypatch, capsys):
     assert main(words) == 0
     text = capsys.readouterr().out
     assert "odometry+poses" in text and "map_offset_m: [1." in text and "kind: mbtiles" in text
-    assert len(json.loads(Path("out/metrics.json").read_text())["results"]) == 4
+    assert len(json.loads(Path("out/metrics.json").read_text())["results"]) == 5
     assert 90 <= len(Path("out/estimates.tum").read_text().splitlines()) < 100
     assert main(words) == 1
     assert "not an empty folder" in capsys.readouterr().err

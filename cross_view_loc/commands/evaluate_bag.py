@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -140,9 +141,11 @@ def table(rows: list[dict[str, Any]]) -> str:
 def _text(summary: dict[str, Any]) -> str:
     lines = [table(summary["results"]), ""]
     fused = {row["fused"]: row for row in summary["results"] if row.get("fused")}
-    gnss, poses = (fused.get(f"odometry+{way}", {}).get("position_mean_m") for way in ("gnss", "poses"))
-    if gnss and poses:
-        lines += [f"fused with poses, the mean error is {poses / gnss:.2f} of that fused with GNSS", ""]
+    if fused:
+        means = {way: row["position_mean_m"] or math.nan for way, row in fused.items()}
+        alone = min(mean for way, mean in means.items() if "poses" not in way)
+        share = f"{means['odometry+poses'] / alone:.2f}" if alone > 0.0 else "–"
+        lines += [f"fused with poses, the mean error is {share} of the better one fused with GNSS alone", ""]
     lines.append(offset_text(summary["map_offset"]))
     if "calibration" in summary:
         fitted = summary["calibration"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -41,7 +41,9 @@ correlate by 0.3 to 0.5 after 0.2 s, and no longer after 1 s."""
 POSE_LATENCY_S = 0.2
 """From image to pose, as a node on two cores needs."""
 START_HEADING_STD_RAD = math.radians(5.0)
-WAYS = ("gnss", "poses", "gnss+poses")
+INDEPENDENT = "gnss, fixes independent"
+"""As most filters are set up: every fix counts in full, though it repeats the error of the one before."""
+WAYS = ("gnss", INDEPENDENT, "poses", "gnss+poses")
 ODOMETRY_GAP_NS = to_ns(0.5)
 
 
@@ -50,7 +52,7 @@ class Fused:
     """One way of fusing a drive."""
 
     way: str
-    """What corrects the odometry: gnss, poses or gnss+poses."""
+    """What corrects the odometry: one of WAYS."""
     states: list[State]
     """In order of arrival, one an odometry message."""
     measurements: int
@@ -143,7 +145,10 @@ def _arrivals(given: FusionInput, way: str, pose_latency_s: float) -> Iterator[t
         ((stamp, 0, stamp, None) for stamp, _ in given.odometry.until(2**62))
     ]
     if "gnss" in way:
-        streams.append((stamp, 1, stamp, fix) for stamp, fix in given.fixes)
+        fixes = given.fixes
+        if way == INDEPENDENT:
+            fixes = [(stamp, replace(fix, information_share=1.0)) for stamp, fix in fixes]
+        streams.append((stamp, 1, stamp, fix) for stamp, fix in fixes)
     if "poses" in way:
         late_ns = to_ns(pose_latency_s)
         streams.append((stamp + late_ns, 2, stamp, pose) for stamp, pose in given.poses)
