@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,9 @@ TANGENTIAL = 0.02
 
 def image_findings(found: Survey, topic: str) -> list[Finding]:
     """Whether the images of the sampled moments can be used."""
-    refused = sum(found.image_refusals.values())
-    total = refused + len(found.images)
+    images, refusals = found.images.get(topic, []), found.image_refusals.get(topic, Counter())
+    refused = refusals.total()
+    total = refused + len(images)
     findings: list[Finding] = []
     if not total:
         return [
@@ -35,7 +37,7 @@ def image_findings(found: Survey, topic: str) -> list[Finding]:
             )
         ]
     if refused:
-        reason, count = found.image_refusals.most_common(1)[0]
+        reason, count = refusals.most_common(1)[0]
         make = IMAGES.fail if refused * 2 > total else IMAGES.warn
         findings.append(
             make(
@@ -44,9 +46,9 @@ def image_findings(found: Survey, topic: str) -> list[Finding]:
                 "Have the driver send rgb8, bgr8, mono8, bayer_* or yuv422, or whole JPEG or PNG pictures.",
             )
         )
-    if not found.images:
+    if not images:
         return findings
-    sizes = {(facts.width, facts.height) for facts in found.images}
+    sizes = {(facts.width, facts.height) for facts in images}
     if len(sizes) > 1:
         text = ", ".join(f"{width}x{height}" for width, height in sorted(sizes))
         findings.append(
@@ -54,14 +56,14 @@ def image_findings(found: Survey, topic: str) -> list[Finding]:
                 "images.size", f"Images on {topic} change their size: {text}.", "Give each camera its own topic."
             )
         )
-    findings += _content(found.images, topic)
+    findings += _content(images, topic)
     if not findings:
-        facts = found.images[len(found.images) // 2]
-        sharpness = float(np.median([each.sharpness for each in found.images]))
+        facts = images[len(images) // 2]
+        sharpness = float(np.median([each.sharpness for each in images]))
         findings.append(
             IMAGES.ok(
                 "images.content",
-                f"{len(found.images)} images of evenly spread moments: {facts.width}x{facts.height} "
+                f"{len(images)} images of evenly spread moments: {facts.width}x{facts.height} "
                 f"{facts.encoding}, all "
                 f"decodable, neither black nor overexposed, sharpness {sharpness:.0f}.",
                 data={"width": facts.width, "height": facts.height, "sharpness": round(sharpness, 1)},
@@ -92,7 +94,7 @@ def _content(images: list[ImageFacts], topic: str) -> list[Finding]:
             )
         )
     blurred = sum(facts.sharpness < BLURRED for facts in images)
-    if blurred * 2 > count and not black:
+    if blurred * 2 > count and not (black or white):
         findings.append(
             IMAGES.warn(
                 "images.blurred",
@@ -102,7 +104,7 @@ def _content(images: list[ImageFacts], topic: str) -> list[Finding]:
             )
         )
     steps = [float(np.abs(b.thumbnail - a.thumbnail).mean()) for a, b in itertools.pairwise(images)]
-    if count >= 3 and max(steps) < 0.2 and not black:
+    if count >= 3 and max(steps) < 0.2 and not (black or white):
         findings.append(
             IMAGES.warn(
                 "images.frozen",
@@ -113,9 +115,9 @@ def _content(images: list[ImageFacts], topic: str) -> list[Finding]:
     return findings
 
 
-def calibration_findings(found: Survey, topic: str, image_topic: str) -> tuple[list[Finding], Camera | None]:
-    """Whether CameraInfo can be used and looks right, and the camera if it can."""
-    infos = found.camera_infos
+def calibration_findings(found: Survey, topic: str, image_topic: str) -> list[Finding]:
+    """Whether CameraInfo can be used and looks right."""
+    infos = found.camera_infos.get(topic, [])
     if not infos:
         return [
             CALIBRATION.fail(
@@ -124,7 +126,7 @@ def calibration_findings(found: Survey, topic: str, image_topic: str) -> tuple[l
                 "Record the camera's CameraInfo; calibrate with `ros2 run camera_calibration cameracalibrator`.",
                 parameter="camera_info_topic",
             )
-        ], None
+        ]
     try:
         camera = from_camera_info(infos[-1])
         left_rad, right_rad = horizontal_field_rad(camera)
@@ -136,8 +138,8 @@ def calibration_findings(found: Survey, topic: str, image_topic: str) -> tuple[l
                 f"CameraInfo on {topic} cannot be used: {error}",
                 "Calibrate with `ros2 run camera_calibration cameracalibrator`, and give the driver the file.",
             )
-        ], None
-    findings = _against_images(infos[-1], camera, found, topic) + _looks(
+        ]
+    findings = _against_images(camera, found.images.get(image_topic, []), topic) + _looks(
         infos[-1], camera, math.degrees(field_rad), topic
     )
     findings += _rectified(infos[-1], camera, image_topic)
@@ -157,13 +159,13 @@ def calibration_findings(found: Survey, topic: str, image_topic: str) -> tuple[l
                 data={"width": camera.width, "height": camera.height, "field_deg": round(math.degrees(field_rad), 1)},
             )
         )
-    return findings, camera
+    return findings
 
 
-def _against_images(info: Any, camera: Camera, found: Survey, topic: str) -> list[Finding]:
-    if not found.images:
+def _against_images(camera: Camera, images: list[ImageFacts], topic: str) -> list[Finding]:
+    if not images:
         return []
-    width, height = found.images[-1].width, found.images[-1].height
+    width, height = images[-1].width, images[-1].height
     if (width, height) == (camera.width, camera.height):
         return []
     ratio = width / camera.width

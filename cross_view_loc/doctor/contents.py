@@ -18,6 +18,7 @@ from cross_view_loc.bags.reader import (
     reference_topics,
 )
 from cross_view_loc.bags.runner import gives_attitude, named_topic
+from cross_view_loc.camera_settings import CameraSettings
 from cross_view_loc.doctor.findings import Finding, Group
 from cross_view_loc.doctor.stamps import StampRecord, stamp_findings
 from cross_view_loc.errors import InputError, MissingInputError
@@ -96,41 +97,52 @@ def bag_findings(bag: Bag) -> list[Finding]:
 def choose(bag: Bag, configured: Settings | None) -> tuple[BagTopics, list[Finding]]:
     """The topic of every part, empty where there is none, and what is missing."""
     guessed = likely_topics(bag)
-    names: dict[str, str] = {}
     findings: list[Finding] = []
-    for part in PARTS:
-        title = Group(TITLES[part.name])
-        if configured is not None:
-            wanted = getattr(configured, part.setting)
-            if not wanted and not part.is_needed:
-                names[part.name] = ""
-                continue
-            try:
-                names[part.name] = named_topic(bag, part.setting, wanted, part.types) if wanted else ""
-            except MissingInputError as error:
-                names[part.name] = getattr(guessed, part.name)
-                findings.append(
-                    title.fail(
-                        f"{part.name}.topic", f"{error}.",
-                        f"Set {part.setting}." if names[part.name] else "Record it.",
-                        parameter=part.setting, value=names[part.name] or None,
-                    )
-                )  # fmt: skip
-                continue
-        else:
-            names[part.name] = getattr(guessed, part.name)
-        if not names[part.name] and (part.is_needed or configured is None):
-            findings.append(_missing(bag, part, title))
-    imu = names["imu"]
-    if configured is None and imu and not _gives_attitude(bag, imu):
-        findings.append(
-            Group("Imu").ok(
-                "imu.orientation", f"{imu} has rates but no orientation, so it gives neither heading nor tilt."
-            )
-        )
-        names["imu"] = ""
-    topics = BagTopics(names["image"], names["camera_info"], names["fix"], names["odometry"], names["imu"])
-    return dataclasses.replace(topics, **reference_topics(bag)), findings
+    if configured is None:
+        names = {part.name: str(getattr(guessed, part.name)) for part in PARTS}
+        findings += [_missing(bag, part) for part in PARTS if not names[part.name]]
+        if names["imu"] and not _gives_attitude(bag, names["imu"]):
+            sentence = f"{names['imu']} has rates but no orientation, so it gives neither heading nor tilt."
+            findings.append(Group("Imu").ok("imu.orientation", sentence))
+            names["imu"] = ""
+        return _topics(bag, names, ()), findings
+    rig = []
+    for camera in configured.rig:
+        prefix = f"{camera.name}." if configured.cameras else ""
+        chosen = {}
+        for part in PARTS[:2]:
+            wanted = getattr(camera, part.setting)
+            if part.name == "camera_info" and camera.calibration_file:
+                wanted = ""
+            other = "" if prefix else getattr(guessed, part.name)
+            chosen[part.setting], more = _configured(bag, part, wanted, other, prefix)
+            findings += more
+        rig.append(dataclasses.replace(camera, **chosen))
+    names = {"image": rig[0].image_topic, "camera_info": rig[0].camera_info_topic}
+    for part in PARTS[2:]:
+        wanted, other = getattr(configured, part.setting), getattr(guessed, part.name) if part.is_needed else ""
+        names[part.name], more = _configured(bag, part, wanted, other, "")
+        findings += more
+    return _topics(bag, names, tuple(rig)), findings
+
+
+def _topics(bag: Bag, names: dict[str, str], rig: tuple[CameraSettings, ...]) -> BagTopics:
+    topics = BagTopics(names["image"], names["camera_info"], names["fix"], names["odometry"], names["imu"], rig=rig)
+    return dataclasses.replace(topics, **reference_topics(bag))
+
+
+def _configured(bag: Bag, part: Part, wanted: str, other: str, prefix: str) -> tuple[str, list[Finding]]:
+    """The bag's name for a configured topic, or for want of it the `other` one, with a finding."""
+    if not wanted:
+        return "", []
+    setting = f"{prefix}{part.setting}"
+    try:
+        return named_topic(bag, setting, wanted, part.types), []
+    except MissingInputError as error:
+        make = Group(TITLES[part.name]).fail if part.is_needed or not other else Group(TITLES[part.name]).warn
+        remedy = f"Set {setting}." if other or bag.of_type(*part.types) else "Record it, or correct the name."
+        more = {"parameter": part.setting, "value": other} if not prefix and (other or not part.is_needed) else {}
+        return other, [make(f"{part.name}.topic", f"{error}.", remedy, **more)]
 
 
 def _gives_attitude(bag: Bag, topic: str) -> bool:
@@ -140,7 +152,8 @@ def _gives_attitude(bag: Bag, topic: str) -> bool:
         return False
 
 
-def _missing(bag: Bag, part: Part, title: Group) -> Finding:
+def _missing(bag: Bag, part: Part) -> Finding:
+    title = Group(TITLES[part.name])
     kind = " or ".join(name.replace("/msg/", "/") for name in part.types)
     empty = [topic.name for topic in bag.topics.values() if topic.type in part.types]
     near = [
@@ -167,8 +180,10 @@ def input_findings(bag: Bag, topics: BagTopics, stamps: dict[str, StampRecord], 
         "odometry": settings.max_input_gap_s,
         "imu": settings.max_input_gap_s,
     }
-    for part in PARTS:
-        name = getattr(topics, part.name)
+    chosen = [(part, str(getattr(topics, part.name)), part.setting) for part in PARTS]
+    # Parameters of several cameras carry their names: they are as configured and need no advice.
+    chosen[2:2] = [(part, getattr(camera, part.setting), "") for camera in topics.cameras[1:] for part in PARTS[:2]]
+    for part, name, parameter in chosen:
         record = stamps.get(name)
         if not name or record is None:
             continue
@@ -180,8 +195,8 @@ def input_findings(bag: Bag, topics: BagTopics, stamps: dict[str, StampRecord], 
                 f"{part.name}.topic",
                 f"{name}: {kind.replace('/msg/', '/')}, {record.count} messages, {rate}, frame "
                 f"'{record.frame_id}'{'' if own else ', no gaps, stamps in order'}.",
-                parameter=part.setting,
-                value=name,
+                parameter="" if settings.cameras else parameter,
+                value=name if parameter and not settings.cameras else None,
                 data={"topic": name, "type": kind, "count": record.count,
                       "rate_hz": round(record.rate_hz, 3) if math.isfinite(record.interval_s) else None,
                       "frame_id": record.frame_id},

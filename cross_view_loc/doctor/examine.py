@@ -17,6 +17,7 @@ from cross_view_loc.aerial.sources import AerialSource
 from cross_view_loc.bags.offline import map_origin
 from cross_view_loc.bags.reader import Bag, BagTopics
 from cross_view_loc.bags.runner import with_topics
+from cross_view_loc.camera_settings import CameraSettings
 from cross_view_loc.doctor import cameras, contents, gnss, headings, joined, machine, maps, motion, transforms
 from cross_view_loc.doctor.advice import advised_settings, parameter_file
 from cross_view_loc.doctor.findings import Finding, Group, Level, worst
@@ -43,6 +44,11 @@ class Examination:
     def is_ok(self) -> bool:
         """No FAIL."""
         return worst(self.findings) < Level.FAIL
+
+    @property
+    def is_curable(self) -> bool:
+        """Whether every FAIL comes with a value to set, so that images can be tried with those set."""
+        return all(finding.value is not None for finding in self.findings if finding.level == Level.FAIL)
 
     def parameter_file(self, what: str) -> str:
         """The YAML to start from."""
@@ -93,7 +99,7 @@ def examine(bag_path: Path | None, map_path: str | None, configured: Settings | 
         elif map_path or examination.settings.map_path:
             _map(examination, map_path, Survey(), open_things)
         examination.check("machine", lambda: machine.machine_findings(examination.settings))
-        if example is not None and not is_quick and examination.is_ok:
+        if example is not None and not is_quick:
             examination.check("machine", example)
     return examination
 
@@ -161,41 +167,52 @@ def _inputs(
     """Checks of every input by itself and against the others."""
     check, settings = examination.check, examination.settings
     check("bag", lambda: contents.input_findings(bag, topics, found.stamps, settings))
-    used = {getattr(topics, part.name): part for part in contents.PARTS}
+    used = {getattr(topics, part.name) for part in contents.PARTS}
+    used |= {name for camera in topics.cameras for name in (camera.image_topic, camera.camera_info_topic)}
     check("clocks", lambda: clock_findings({t: r for t, r in found.stamps.items() if t in used}, settings))
-    image_frame = found.stamps[topics.image].frame_id if topics.image in found.stamps else ""
-    if topics.image:
-        check("images", lambda: cameras.image_findings(found, topics.image))
-    if topics.camera_info:
-        examination.attempt(
-            "camera calibration", lambda: cameras.calibration_findings(found, topics.camera_info, topics.image), None
-        )
-    T_base_camera = None
-    if topics.image:
-        frame = image_frame or (found.stamps[topics.camera_info].frame_id if topics.camera_info in found.stamps else "")
-        T_base_camera = examination.attempt(
-            "transforms", lambda: transforms.camera_findings(found, settings, frame), None
-        )
+    mounts = [_camera(examination, camera, found) for camera in topics.cameras]
+    T_base_camera, settings = mounts[0], examination.settings
     if topics.fix in found.stamps:
         check("transforms", lambda: transforms.antenna_findings(found, settings, found.stamps[topics.fix].frame_id))
     check("transforms", lambda: transforms.conflict_findings(found))
-    track = None
+    track, imu_topic = None, topics.imu
     if found.imu:
         frame = found.imu[0].header.frame_id
-        check("transforms",
-              lambda: transforms.sensor_findings(found, settings, frame, "Imu", "tf.imu", topics.imu))  # fmt: skip
+        loose = transforms.sensor_findings(found, settings, frame, "Imu", "imu_topic", topics.imu)
+        examination.findings += loose
+        imu_topic = "" if loose else topics.imu
     if topics.fix:
         check("GNSS", lambda: gnss.fix_findings(found, topics.fix, settings))
     if found.odometry:
         child = str(found.odometry[0].child_frame_id)
-        check("transforms",
-              lambda: transforms.sensor_findings(found, settings, child, "odometry", "tf.odometry",
-                                                 topics.odometry))  # fmt: skip
-        track = motion.base_track(found.odometry, found, settings)
-        check("odometry", lambda: motion.odometry_findings(found, topics.odometry, settings, track))
+        loose = transforms.sensor_findings(found, settings, child, "odometry", "odometry_topic", topics.odometry)
+        examination.findings += loose
+        if not loose:
+            track = motion.base_track(found.odometry, found, settings)
+            check("odometry", lambda: motion.odometry_findings(found, topics.odometry, settings, track))
     if found.fixes:
-        check("heading", lambda: headings.heading_findings(found, topics.imu, settings, track))
+        check("heading", lambda: headings.heading_findings(found, imu_topic, settings, track))
     return T_base_camera, track
+
+
+def _camera(examination: Examination, camera: CameraSettings, found: Survey) -> Matrix | None:
+    """Images, calibration and mount of one camera; its pose (4, 4) in the base frame when TF knows it."""
+    image, info = camera.image_topic, camera.camera_info_topic
+    if image:
+        examination.check("images", lambda: cameras.image_findings(found, image))
+    if info:
+        examination.check("camera calibration", lambda: cameras.calibration_findings(found, info, image))
+    if not image:
+        return None
+    frames = [found.stamps[topic].frame_id for topic in (image, info) if topic in found.stamps]
+    frame = camera.camera_frame or examination.settings.camera_frame or next(filter(None, frames), "")
+    T_base_camera = examination.attempt(
+        "transforms", lambda: transforms.camera_findings(found, examination.settings, frame), None
+    )
+    better = examination.advised().base_frame
+    if better != examination.settings.base_frame:  # the other sensors are not to be blamed for the same
+        examination.settings = dataclasses.replace(examination.settings, base_frame=better)
+    return T_base_camera
 
 
 def _map(examination: Examination, map_path: str | None, found: Survey, open_things: ExitStack) -> AerialSource | None:
@@ -248,7 +265,7 @@ def _frames(
     settings = examination.settings
     if topics.truth and found.fixes and origin_from != "first fix":
         examination.check("GNSS", lambda: gnss.truth_findings(found, topics.truth, settings, projection))
-    if not (topics.image and topics.camera_info and topics.fix and T_base_camera is not None) or not examination.is_ok:
+    if not topics.image or T_base_camera is None or not examination.is_curable:
         return None
     advised = joined.with_known_origin(examination.advised(), projection)
     base_motion = joined.base_motion(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +24,7 @@ STATUS_NAMES = {-2: "not set", -1: "no fix", 0: "fix", 1: "SBAS", 2: "GBAS (RTK,
 WINDOW = 7
 """Fixes that one parabola is laid through."""
 LEAST_JUMP_M = 5.0
+LONGEST_EXCURSION_S = 30.0
 
 
 def fix_findings(found: Survey, topic: str, settings: Settings) -> list[Finding]:
@@ -46,7 +48,7 @@ def fix_findings(found: Survey, topic: str, settings: Settings) -> list[Finding]
         findings.append(
             GROUP.warn(
                 "fix.jumps",
-                f"Fixes jump {len(jumps)} times by more than {max(LEAST_JUMP_M, 6 * (scatter_m or 0)):.0f} m "
+                f"Fixes jump {len(jumps)} times by more than {jump_limit_m(scatter_m):.0f} m "
                 "against the "
                 f"motion before and after, first {at_s:.1f} s after the first fix.",
                 "Expect wrong searches there (tunnels, high buildings); raise search_radius_m if they last.",
@@ -230,8 +232,25 @@ def jump_indices(
     off_m = np.linalg.norm((velocity[2:-2] - usual) * good[2:-2, None], axis=1)
     # Through long gaps nothing can be told of the motion.
     near = dt[2:-2] < np.maximum(3.0, 3.0 * np.median(dt))
-    limit_m = max(LEAST_JUMP_M, 6.0 * (scatter_m or 0.0))
-    return np.flatnonzero(near & np.isfinite(off_m) & (off_m > limit_m)) + 2
+    return np.flatnonzero(near & np.isfinite(off_m) & (off_m > jump_limit_m(scatter_m))) + 2
+
+
+def jump_limit_m(scatter_m: float | None) -> float:
+    """A step off by more is a jump: both its ends scatter, along two axes."""
+    return max(LEAST_JUMP_M, 10.0 * (scatter_m or 0.0))
+
+
+def without_excursions(fixes: Sequence[Fix]) -> list[Fix]:
+    """The fixes but those between a jump away and the jump back, so that others are not blamed for them."""
+    if len(fixes) < 2 * WINDOW:
+        return list(fixes)
+    east_north, times_s = positions(fixes)
+    jumps = jump_indices(east_north, times_s, scatter(east_north, times_s))
+    keep = np.ones(len(fixes), dtype=bool)
+    for away, back in itertools.pairwise(jumps):
+        if keep[away] and times_s[back] - times_s[away] < LONGEST_EXCURSION_S:
+            keep[away + 1 : back + 1] = False
+    return [fix for fix, is_kept in zip(fixes, keep, strict=True) if is_kept]
 
 
 def truth_findings(found: Survey, topic: str, settings: Settings, projection: MapProjection) -> list[Finding]:

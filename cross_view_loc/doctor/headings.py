@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cross_view_loc.doctor.findings import Finding, Group
+from cross_view_loc.doctor.gnss import positions, scatter, without_excursions
 from cross_view_loc.doctor.survey import Survey
 from cross_view_loc.errors import InputError
 from cross_view_loc.geometry.geodesy import MapProjection
@@ -30,6 +31,8 @@ SMALL_DEG = 5.0
 DECLINATION_DEG = 30.0
 """Larger ones exist only near the magnetic poles."""
 STEADY_DEG = 12.0
+MOST = 0.7
+"""So many stretches have to agree; on the others the vehicle may have reversed."""
 FIX_INTERVAL_S = 0.45
 
 Series = Sequence[tuple[int, float]]
@@ -44,12 +47,17 @@ class Comparison:
     offset_deg: float
     spread_deg: float
     """Median absolute deviation from the offset, as a standard deviation."""
+    course_std_deg: float
+    """How well the fixes tell a course."""
+    agreeing: float
+    """Share of stretches within 20 degrees, and what the fixes leave open, of the offset."""
     courses_differ: bool
     """Whether the courses differ enough to tell an offset from a wrong sign."""
 
     @property
     def is_steady(self) -> bool:
-        return self.spread_deg <= STEADY_DEG
+        # A mirrored yaw agrees on the streets of one direction, and then perfectly.
+        return self.spread_deg <= STEADY_DEG + self.course_std_deg and self.agreeing >= MOST
 
     def text(self) -> str:
         """For sentences."""
@@ -60,13 +68,19 @@ def compare(fixes: Sequence[Fix], yaws: Series, settings: Settings) -> Compariso
     """Lay a series of yaws beside the course, stretch by stretch as the node does; None with too few stretches."""
     if len(fixes) < 2 or not yaws:
         return None
+    fixes = without_excursions(fixes)
+    noise_m = scatter(*positions(fixes)) or 0.0
     tracker = PriorTracker(
         MapProjection(fixes[0].origin),
         dataclasses.replace(
-            settings, heading_source="imu", imu_topic="compared", course_min_distance_m=STRETCH_M, fix_min_std_m=0.5
+            settings,
+            heading_source="imu",
+            imu_topic="compared",
+            course_min_distance_m=STRETCH_M,
+            fix_min_std_m=min(max(0.5, noise_m), 100.0),
         ),
     )
-    differences, courses = [], []
+    differences, courses, stds = [], [], []
     waiting, last_ns = 0, -(10**18)
     for fix in fixes:
         if fix.stamp_ns - last_ns < to_ns(FIX_INTERVAL_S):
@@ -78,18 +92,22 @@ def compare(fixes: Sequence[Fix], yaws: Series, settings: Settings) -> Compariso
         tracker.add_fix(fix)
         stretch = tracker.straight_stretch(fix.stamp_ns)
         if stretch is not None:
-            course_rad, _, yaw_rad = stretch
+            course_rad, course_std_rad, yaw_rad = stretch
+            stds.append(course_std_rad)
             differences.append(yaw_rad - course_rad)
             courses.append(course_rad)
     if len(differences) < FEWEST:
         return None
     offset_rad = circular_median(differences)
+    std_rad = float(np.median(stds))
     away = np.abs([math.remainder(d - offset_rad, 2 * math.pi) for d in differences])
     concentration = abs(np.exp(1j * np.array(courses)).mean())
     return Comparison(
         len(differences),
         math.degrees(offset_rad),
         1.4826 * math.degrees(float(np.median(away))),
+        math.degrees(std_rad),
+        float((away < math.radians(20.0) + std_rad).mean()),
         bool(concentration < 0.9),
     )
 
@@ -230,6 +248,8 @@ def _without_imu(found: Survey, topic: str, settings: Settings, odometry: Timeli
                 "Set heading_source to course, which measures this turn.", parameter="heading_source", value="course",
             )
         ]  # fmt: skip
+    if found.imu and not topic:
+        return []  # its missing transform has been reported
     reason = (
         f"the Imu on {topic} has no orientation" if topic and found.imu_without_orientation else
         f"{topic} has no usable message" if topic else "there is no Imu"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cross_view_loc.doctor.findings import Finding, Group
-from cross_view_loc.doctor.gnss import positions
+from cross_view_loc.doctor.gnss import positions, without_excursions
 from cross_view_loc.doctor.survey import Survey
 from cross_view_loc.errors import InputError
 from cross_view_loc.geometry.transforms import Matrix, yaw_of
@@ -93,6 +93,7 @@ def _body_direction(poses: Sequence[Matrix], topic: str, settings: Settings) -> 
 
 
 def _against_fixes(fixes: Sequence[Fix], track: Timeline[Matrix], topic: str, settings: Settings) -> list[Finding]:
+    fixes = without_excursions(fixes)
     east_north, times_s = positions(fixes)
     pieces: list[tuple[float, float, float, float]] = []
     gap_ns = to_ns(settings.max_input_gap_s)

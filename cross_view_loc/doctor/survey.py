@@ -76,10 +76,12 @@ class Survey:
 
     stamps: dict[str, StampRecord] = field(default_factory=dict)
     """By topic, of the types used here."""
-    images: list[ImageFacts] = field(default_factory=list)
-    image_refusals: Counter[str] = field(default_factory=Counter)
-    camera_infos: list[Any] = field(default_factory=list)
-    """The different ones; usually one."""
+    images: dict[str, list[ImageFacts]] = field(default_factory=dict)
+    """By topic, of evenly spread moments."""
+    image_refusals: dict[str, Counter[str]] = field(default_factory=dict)
+    """By topic, why images could not be decoded."""
+    camera_infos: dict[str, list[Any]] = field(default_factory=dict)
+    """By topic, the different ones; usually one."""
     fixes: list[Fix] = field(default_factory=list)
     fix_statuses: Counter[FixStatus] = field(default_factory=Counter)
     fix_refusals: Counter[str] = field(default_factory=Counter)
@@ -113,12 +115,11 @@ class _Surveyor:
         self.bag, self.topics, self.found = bag, topics, Survey()
         self._last_kept: dict[str, int] = {}
         span_ns = max(bag.end_ns - bag.start_ns, 1)
-        self._image_times = [
-            bag.start_ns + round(span_ns * (index + 0.5) / IMAGES_DECODED) for index in range(IMAGES_DECODED)
-        ]
+        moments = [bag.start_ns + round(span_ns * (index + 0.5) / IMAGES_DECODED) for index in range(IMAGES_DECODED)]
+        self._image_times = {camera.image_topic: list(moments) for camera in topics.cameras}
         self._takers: dict[str, Callable[[BagMessage, Header | None], None]] = {
-            topics.image: self._take_image,
-            topics.camera_info: self._take_camera_info,
+            **{camera.image_topic: self._take_image for camera in topics.cameras},
+            **{camera.camera_info_topic: self._take_camera_info for camera in topics.cameras},
             topics.fix: self._take_fix,
             topics.odometry: self._take_odometry,
             topics.imu: self._take_imu,
@@ -161,22 +162,26 @@ class _Surveyor:
         return True
 
     def _take_image(self, item: BagMessage, header: Header | None) -> None:
-        if not self._image_times or item.time_ns < self._image_times[0]:
+        times = self._image_times[item.topic]
+        if not times or item.time_ns < times[0]:
             return
-        while self._image_times and item.time_ns >= self._image_times[0]:
-            self._image_times.pop(0)
+        while times and item.time_ns >= times[0]:
+            times.pop(0)
         message = self.bag.decoded(item)
         try:
-            self.found.images.append(image_facts(decode(message), message, item.time_ns))
+            facts = image_facts(decode(message), message, item.time_ns)
         except InputError as error:
-            self.found.image_refusals[str(error)] += 1
+            self.found.image_refusals.setdefault(item.topic, Counter())[str(error)] += 1
+        else:
+            self.found.images.setdefault(item.topic, []).append(facts)
 
     def _take_camera_info(self, item: BagMessage, header: Header | None) -> None:
-        if len(self.found.camera_infos) >= _CAMERA_INFOS or (self.found.camera_infos and not self._is_due(item)):
+        known = self.found.camera_infos.setdefault(item.topic, [])
+        if len(known) >= _CAMERA_INFOS or (known and not self._is_due(item)):
             return
         info = self.bag.decoded(item)
-        if not any(_calibration(info) == _calibration(known) for known in self.found.camera_infos):
-            self.found.camera_infos.append(info)
+        if not any(_calibration(info) == _calibration(other) for other in known):
+            known.append(info)
 
     def _take_fix(self, item: BagMessage, header: Header | None) -> None:
         if not self._is_due(item):

@@ -153,14 +153,19 @@ def antenna_findings(found: Survey, settings: Settings, fix_frame: str) -> list[
     return [GROUP.ok("tf.antenna", f"{settings.base_frame} -> {frame}: antenna at ({x:.2f}, {y:.2f}, {z:.2f}) m.")]
 
 
-def sensor_findings(found: Survey, settings: Settings, frame: str, what: str, check: str, topic: str) -> list[Finding]:
+def sensor_findings(
+    found: Survey, settings: Settings, frame: str, what: str, parameter: str, topic: str
+) -> list[Finding]:
     """Whether the frame of an Imu or of odometry is connected; without, its messages are refused."""
+    frame = bare_frame(frame)
     if not frame and what == "odometry":
-        return []
+        return []  # taken to be the base frame
     try:
-        _mount(found, settings, bare_frame(frame))
-    except (MissingInputError, InputError):
-        return [_missing(found, settings, bare_frame(frame), f"{what} on {topic}", check, fatal=True)]
+        _mount(found, settings, frame)
+    except InputError:
+        finding = _missing(found, settings, frame, f"{what} on {topic}", f"tf.{what.lower()}", fatal=False)
+        remedy = f"{finding.remedy} Until then {topic} is refused, so leave {parameter} empty."
+        return [GROUP.warn(finding.check, finding.sentence, remedy, parameter=parameter, value="")]
     return []
 
 
