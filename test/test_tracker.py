@@ -370,10 +370,15 @@ def test_prediction_is_the_pose_composed_with_odometrys_motion(x, y, yaw, dx, dy
 
 def test_heading_error_carries_to_the_side_of_the_way() -> None:
     then = Seen(0, np.array([0.0, 0.0, math.pi / 2]), np.diag([1e-6, 1e-6, 0.01]), np.eye(4))
-    found = predict(then, 2 * NS_PER_S, transform(np.eye(3), (10.0, 0.0, 0.0)), TrackerRules(odometry_drift_share=0.0))
+    rules = TrackerRules(odometry_drift_share=0.0)
+    found = predict(then, 2 * NS_PER_S, transform(np.eye(3), (10.0, 0.0, 0.0)), rules)
     assert found.pose[:2] == pytest.approx([0.0, 10.0], abs=1e-9)
     assert found.covariance[0, 0] == pytest.approx(1.0, rel=0.1) and found.covariance[1, 1] < 0.01
     assert found.covariance[0, 2] < 0.0, "facing north, a heading too far left lands to the west"
+    east = predict(
+        dataclasses.replace(then, pose=np.zeros(3)), 2 * NS_PER_S, transform(np.eye(3), (10.0, 0.0, 0.0)), rules
+    )
+    assert east.covariance[1, 2] > 0.0 and east.covariance[1, 1] > 0.9, "facing east, to the north"
 
 
 def test_without_odometry_the_speed_bounds_what_is_possible() -> None:

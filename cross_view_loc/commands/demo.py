@@ -71,7 +71,8 @@ def execute(options: argparse.Namespace) -> int:
     say = _Narrator(sys.stderr if options.json else sys.stdout)
     drive = options.out / "drive"
     _make_drive(options, drive, say)
-    overrides = {"tf_mode": "map_to_odom", "depth": options.depth}
+    # A transform for each pose and none between: so that each can be compared with its pose.
+    overrides: dict[str, str | float] = {"tf_mode": "map_to_odom", "tf_rate_hz": 0.0, "depth": options.depth}
     if options.weights_dir:
         overrides["weights_dir"] = options.weights_dir
     with Bag(drive / BAG) as bag:
@@ -125,7 +126,7 @@ def _images_of(made: dict[str, Any]) -> list[str]:
 
 
 def _play(
-    bag: Bag, drive: Path, overrides: dict[str, str], log: Path, say: _Narrator
+    bag: Bag, drive: Path, overrides: dict[str, str | float], log: Path, say: _Narrator
 ) -> tuple[Received, list[int], int]:
     """What came back, the stamps of the images sent, and the node's exit status."""
     settings = Settings.from_yaml(drive / PARAMETERS)
@@ -180,8 +181,8 @@ def _play_with_bar(playback: Any, node: NodeProcess, seconds: float) -> list[int
 
 
 def _compare(
-    bag: Bag, drive: Path, overrides: dict[str, str], received: Received, images: int, options: argparse.Namespace,
-    say: _Narrator,
+    bag: Bag, drive: Path, overrides: dict[str, str | float], received: Received, images: int,
+    options: argparse.Namespace, say: _Narrator,
 ) -> dict[str, Any]:  # fmt: skip
     from dataclasses import replace
 

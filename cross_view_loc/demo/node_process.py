@@ -71,7 +71,7 @@ class NodeProcess:
     def __init__(
         self,
         parameters: Path,
-        overrides: Mapping[str, str],
+        overrides: Mapping[str, str | float],
         log: Path,
         module: str = "cross_view_loc.node.main",
         words: Sequence[str] = (),
