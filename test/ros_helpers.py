@@ -110,6 +110,14 @@ class Slow(Truthful):
         return super().locate(frames, prior)
 
 
+class SlowToLoad(Truthful):
+    """Takes its time to load, as weights on a small machine."""
+
+    def __init__(self) -> None:
+        print("loading begins", flush=True)
+        time.sleep(3.0)
+
+
 def true_pose(stamp: int) -> Matrix:
     """(4, 4) of base_link in the map: a bend of 50 m radius at 5 m/s."""
     angle = 0.1 * (stamp - 1_700_000_000 * SECOND) / SECOND

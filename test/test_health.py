@@ -72,6 +72,15 @@ def test_unusable_messages_warn_for_a_while(health: Health, clock: Clock) -> Non
     assert inputs(health, "antenna assumed").level == WARN
 
 
+def test_problem_of_an_unwatched_topic_warns_for_a_while(health: Health, clock: Clock) -> None:
+    all_arrive(health)
+    assert health.count_problem("initialpose", "initialpose: pose is given in frame 'odom'") == 1
+    assert inputs(health).level == WARN and "given in frame 'odom'" in inputs(health).sentence
+    clock.now += 6.0
+    all_arrive(health)
+    assert inputs(health).level == OK and health.counts() == {"unusable messages on initialpose": 1}
+
+
 def test_rate_counts_the_last_seconds(health: Health, clock: Clock) -> None:
     for _ in range(100):
         clock.now += 0.1

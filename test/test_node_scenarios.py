@@ -9,6 +9,7 @@ import math
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -340,8 +341,21 @@ def test_two_nodes_in_two_namespaces_do_not_disturb_each_other(tmp_path: Path) -
             station.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT])
-def test_interrupt_during_an_inference_ends_cleanly(number: signal.Signals, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_while_loading_ends_cleanly(number: signal.Signals, tmp_path: Path) -> None:
+    with (
+        private_domain() as domain,
+        node_process(tmp_path, ros.vehicle_settings(), domain, stand_in=ros.SlowToLoad) as process,
+    ):
+        end = time.monotonic() + 60.0
+        while "loading begins" not in (tmp_path / "log").read_text() and time.monotonic() < end:
+            time.sleep(0.1)
+        process.send_signal(number)
+        assert process.wait(30.0) == 0, (tmp_path / "log").read_text()
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_interrupt_during_an_inference_ends_cleanly(tmp_path: Path) -> None:
     with (
         private_domain() as domain,
         node_process(tmp_path, ros.vehicle_settings(), domain, stand_in=ros.Slow) as process,
@@ -349,7 +363,7 @@ def test_interrupt_during_an_inference_ends_cleanly(number: signal.Signals, tmp_
         station = Station(domain)
         try:
             assert station.drive_until(lambda: "inference begins" in (tmp_path / "log").read_text())
-            process.send_signal(number)
+            process.send_signal(signal.SIGINT)
             assert process.wait(30.0) == 0, (tmp_path / "log").read_text()
         finally:
             station.close()

@@ -74,6 +74,7 @@ class Health:
         self._started = self._localized_at = clock()
         self.paused = ""
         """Why nothing is localized on purpose; empty when it is."""
+        self._problems: dict[str, tuple[str, float]] = {}
         self._problem = ""
         self._tf_problem = ""
         self._reason = ""
@@ -109,8 +110,11 @@ class Health:
             return self._counts[name]
 
     def count_problem(self, name: str, problem: str) -> int:
-        """Something unwatched could not be used; returns how often so far."""
-        return self.count(f"unusable messages on {name}")
+        """A message on an unwatched topic could not be used; returns how often so far."""
+        with self._lock:
+            self._problems[name] = problem, self._clock()
+            self._counts[f"unusable messages on {name}"] += 1
+            return self._counts[f"unusable messages on {name}"]
 
     def not_localized(self, name: str, problem: str) -> int:
         """An image could not be localized because of `problem`; returns how many for this `name`."""
@@ -189,6 +193,7 @@ class Health:
             values[f"{role} age (s)"] = "never" if last is None else f"{now - last:.2f}"
             values[f"{role} messages"] = str(entry.count)
             values[f"{role} unusable"] = str(entry.bad)
+        warnings += [text for text, at in self._problems.values() if now - at <= PROBLEM_MEMORY_S]
         level = ERROR if errors else WARN if warnings else OK
         return Verdict("inputs", level, "; ".join(errors + warnings) or "all inputs arrive", values)
 

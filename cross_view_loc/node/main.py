@@ -44,6 +44,8 @@ def _run(arguments: Sequence[str] | None, node_arguments: dict[str, Any]) -> int
     try:
         node = LocalizerNode(**node_arguments)
         if node.autostart and not node.bring_up():
+            if not rclpy.ok():
+                return 0  # asked to stop while it was loading
             print(f"localizer: {node.refusal}", file=sys.stderr)
             return 1
         executor = SingleThreadedExecutor()
