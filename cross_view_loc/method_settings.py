@@ -122,11 +122,19 @@ class MethodSettings:
         live=True,
     )
     replace_sightings: int = setting(
-        3,
+        8,
         _TRACKING,
         "So many consistent estimates elsewhere, in a row, replace the track.",
         minimum=2,
-        maximum=50,
+        maximum=100,
+        live=True,
+    )
+    replace_with_fix_sightings: int = setting(
+        3,
+        _TRACKING,
+        "So many do when the fix contradicts the track and not them.",
+        minimum=1,
+        maximum=100,
         live=True,
     )
     sighting_distance_m: float = setting(

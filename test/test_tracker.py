@@ -166,6 +166,17 @@ def test_heading_must_agree_too() -> None:
     assert not turned.accepted and "4.5 deg" in turned.reason
 
 
+def test_a_row_of_estimates_one_repetition_off_does_not_take_the_track() -> None:
+    """Seven in a row, 5 m on, where the fix cannot tell; the track is believed, and goes on."""
+    drive = Drive()
+    drive.steps(20)
+    one_off = drive.steps(7, off=(0.0, 5.0, 0.0), fix_off=(0.0, 2.5))
+    assert not any(estimate.accepted for estimate in one_off)
+    assert all(estimate.accepted for estimate in drive.steps(5))
+    more = drive.steps(12, off=(0.0, 5.0, 0.0), fix_off=(0.0, 2.5))
+    assert any(estimate.accepted for estimate in more), "but a longer row does"
+
+
 def test_a_wrong_track_cannot_confirm_itself() -> None:
     """Near the track everything agrees with it; a search of all the prior allows sees the truth, and wins."""
     drive = Drive()

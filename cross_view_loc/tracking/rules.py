@@ -17,8 +17,11 @@ class TrackerRules:
     more: one so uncertain that it agrees with everything must not be believed for that."""
     confirm_sightings: int = 2
     """So many consistent estimates make a track; the one that completes them is accepted. 1 takes the first."""
-    replace_sightings: int = 3
-    """So many consistent estimates elsewhere, in a row, replace a track."""
+    replace_sightings: int = 8
+    """So many consistent estimates elsewhere, in a row, replace a track: a road that repeats itself can deceive for
+    some metres."""
+    replace_with_fix_sightings: int = 3
+    """So many do when the fix contradicts the track and not them."""
     sighting_distance_m: float = 0.5
     """Estimates nearer together than this and than `sighting_interval_s` see the same thing twice: they count once."""
     sighting_interval_s: float = 0.5

@@ -4,7 +4,8 @@ The localizer's own gate judges one image. This judges the sequence:
 
 1. An estimate that passed that gate must agree with the last accepted one, carried to its stamp by odometry (or by
    the greatest speed), within `consistency_sigma` of both covariances. One that does not is refused, and begins a
-   rival: when `replace_sightings` such estimates in a row agree with each other, the track was wrong and is theirs.
+   rival: when `replace_sightings` such estimates in a row agree with each other, or fewer when the fix is on their
+   side, the track was wrong and is theirs.
 2. Without a track, or when motion has made it uncertain, `confirm_sightings` consistent estimates begin one.
 3. A track must not confirm itself: every `recheck_interval_s`, and as long as there is a rival or the fixes disagree,
    all that the prior leaves possible is searched and not only the track's surroundings. A new track must agree with
@@ -236,11 +237,19 @@ class Tracker:
         else:
             self._rival = Track.begun(now)
         self._rival_frames = 0
-        needed = self.rules.replace_sightings if against_track else self.rules.confirm_sightings
+        needed = self._needed(against_track)
         if self._rival.sightings >= needed:
             self._accept(self._rival, now.stamp_ns)
             return ""
         return against_track or f"unconfirmed: {self._rival.sightings} of {needed} consistent estimates so far"
+
+    def _needed(self, against_track: str) -> int:
+        """How many sightings a rival needs."""
+        rules = self.rules
+        if not against_track:
+            return rules.confirm_sightings
+        fix_is_against_track = self._disagreeing_since_ns is not None
+        return rules.replace_with_fix_sightings if fix_is_against_track else rules.replace_sightings
 
     def _compare_with_fix(self, track: Predicted, prior: Prior, stamp_ns: int) -> None:
         """Note since when the fixes contradict the track; one they contradict for too long is dropped."""
