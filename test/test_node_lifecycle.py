@@ -152,6 +152,9 @@ def test_a_failed_configure_may_be_tried_again(context) -> None:
     assert not node.bring_up() and node.refusal.startswith("weights/town_matcher.safetensors is missing")
     broken[0] = False
     assert node.bring_up() and not node.refusal
+    verdicts = {verdict.name: verdict for verdict in node._verdicts()}
+    assert verdicts["lifecycle"].sentence == "the node is active" and verdicts["lifecycle"].level == 0
+    assert {"inputs", "estimates", "map", "tracker", "machine"} < set(verdicts)
     node.close()
 
 

@@ -1,6 +1,7 @@
 """What the node has seen and done, and what that means; without ROS, so that every rule can be tested.
 
-Published as diagnostics, beside `lifecycle` while the node is not active and `machine` (`machine.py`, always OK):
+Published as diagnostics, beside `machine` (`machine.py`, always OK) and `lifecycle` (ERROR: a transition failed, and
+why); while the node is not active, `lifecycle` alone:
 
 `inputs`
     ERROR  a required topic (image, camera_info, fix) has never arrived, or is silent for `input_timeout_s`

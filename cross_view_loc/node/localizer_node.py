@@ -20,7 +20,7 @@ from cross_view_loc.inputs.assembler import FrameAssembler
 from cross_view_loc.node import parameters, start
 from cross_view_loc.node.controls import Controls
 from cross_view_loc.node.diagnostics import Diagnostics
-from cross_view_loc.node.health import ERROR, Health, Verdict, tracker_verdict
+from cross_view_loc.node.health import ERROR, OK, Health, Verdict, tracker_verdict
 from cross_view_loc.node.lifecycle import ManagedNode
 from cross_view_loc.node.machine import Machine
 from cross_view_loc.node.pipeline import Pipeline
@@ -106,19 +106,20 @@ class LocalizerNode(ManagedNode):
         self.get_logger().info("parameters changed")
 
     def _verdicts(self) -> list[Verdict]:
-        if self.lifecycle_state != "active" or self.pipeline is None:
-            level, sentence = (ERROR, self.refusal) if self.refusal else (0, f"the node is {self.lifecycle_state}")
-            return [Verdict("lifecycle", level, sentence, {"state": self.lifecycle_state})]
+        state = self.lifecycle_state
+        level, sentence = (ERROR, self.refusal) if self.refusal else (OK, f"the node is {state}")
+        lifecycle = Verdict("lifecycle", level, sentence, {"lifecycle state": state})
+        if state != "active" or self.pipeline is None:
+            return [lifecycle]
         pipeline, tracker, timeout_s = self.pipeline, self.pipeline.tracker, self.settings.input_timeout_s
-        state = "tracking" if tracker is None else tracker.state
         verdicts = self.health.verdicts(
             timeout_s,
             pipeline.assumptions(),
             self.map_file.problems(),
             pipeline.counts(),
-            is_tracking=tracker is not None and state == "tracking",
+            is_tracking=tracker is not None and tracker.state == "tracking",
             coverage=pipeline.coverage,
         )
         if tracker is not None:
-            verdicts.append(tracker_verdict(state, tracker.reason))
-        return [*verdicts, self._machine.verdict(self.settings.device)]
+            verdicts.append(tracker_verdict(tracker.state, tracker.reason))
+        return [lifecycle, *verdicts, self._machine.verdict(self.settings.device)]
