@@ -77,7 +77,16 @@ setup(
     maintainer_email="cross-view-loc@example.org",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["weights/*.safetensors", "weights/*.json", "weights/*.md"]},
+    package_data={
+        NAME: [
+            "report/*.html",
+            "report/*.css",
+            "report/*.js",
+            "weights/*.safetensors",
+            "weights/*.json",
+            "weights/*.md",
+        ]
+    },
     zip_safe=False,
     install_requires=CORE,
     extras_require={

@@ -131,8 +131,9 @@ def test_own_tf2_msgs_is_the_message_of_ros():
     assert (folder / "COLCON_IGNORE").exists(), "colcon must never build it over a ROS installation's own"
 
 
-def test_weights_are_installed_and_small(setup):
+def test_weights_and_parts_of_the_report_are_installed_and_small(setup):
     folder = ROOT / "cross_view_loc"
     installed = {path for pattern in setup["package_data"]["cross_view_loc"] for path in folder.glob(pattern)}
-    assert installed == {path for path in (folder / "weights").glob("*") if path.suffix not in (".py", "")}
+    wanted = (path for name in ("weights", "report") for path in (folder / name).glob("*"))
+    assert installed == {path for path in wanted if path.suffix not in (".py", "")}
     assert sum(path.stat().st_size for path in installed) <= 20e6

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from cross_view_loc.bags.gpx import gpx_text
 from cross_view_loc.errors import InputError
 from cross_view_loc.geometry.geodesy import MapProjection
 from cross_view_loc.types import Estimate, Prior
@@ -39,6 +40,8 @@ class FrameRecord:
     seconds: float = 0.0
     search: Prior | None = None
     """Where the tracker had it searched; the prior where there is no tracker."""
+    recorded_ns: int = 0
+    """Bag time of the image that completed it."""
 
 
 def reasons(records: Iterable[FrameRecord]) -> Counter[str]:
@@ -50,6 +53,14 @@ def refuse_full_folder(out: Path | None) -> None:
     """InputError when results must not go there; worth asking before hours of work."""
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is not an empty folder; name another with --out, or remove it first")
+
+
+def resumed_folder(out: Path | None, root: Path = Path("results")) -> Path:
+    """The folder of an interrupted run: `out`, or where `results/latest` points; InputError when it is no such run."""
+    folder = out or root / "latest"
+    if not folder.is_dir():
+        raise InputError(f"there is no run to continue at {folder}; name its folder with --out")
+    return folder.resolve()
 
 
 def result_folder(out: Path | None, root: Path = Path("results")) -> Path:
@@ -69,13 +80,14 @@ def result_folder(out: Path | None, root: Path = Path("results")) -> Path:
 
 
 def write_results(folder: Path, records: Sequence[FrameRecord], projection: MapProjection) -> None:
-    """Write estimates.tum (accepted only), estimates.csv (every image, with the reason) and estimates.geojson."""
+    """Write estimates.tum, .gpx (accepted only), .csv (every image, with the reason) and .geojson."""
     (folder / "estimates.tum").write_text(tum_text(records), encoding="utf-8")
     with (folder / "estimates.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, CSV_COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(_csv_row(record, projection) for record in records)
     (folder / "estimates.geojson").write_text(json.dumps(_geojson(records, projection)), encoding="utf-8")
+    (folder / "estimates.gpx").write_text(gpx_text(records, projection, folder.name), encoding="utf-8")
 
 
 def tum_text(records: Iterable[FrameRecord]) -> str:

@@ -165,12 +165,12 @@ class BagRunner:
                     waiting.append((group, item.time_ns))
                 seen += group is not None
             while waiting and self._has_waited(groups, *waiting[0], item.time_ns - wait_ns):
-                newest_stamp, record = self._localize(groups, waiting.popleft()[0], newest_stamp)
+                newest_stamp, record = self._localize(groups, *waiting.popleft(), newest_stamp)
                 yield record
             if item.time_ns >= stop_ns and not waiting:
                 return
         while waiting:
-            newest_stamp, record = self._localize(groups, waiting.popleft()[0], newest_stamp)
+            newest_stamp, record = self._localize(groups, *waiting.popleft(), newest_stamp)
             yield record
 
     def _has_waited(self, groups: ImageGroups, group: ImageGroup, since_ns: int, waited_ns: int) -> bool:
@@ -179,7 +179,9 @@ class BagRunner:
             return True
         return groups.is_complete(group) and self.assembler.all_ready(group.messages)
 
-    def _localize(self, groups: ImageGroups, group: ImageGroup, newest_stamp: int) -> tuple[int, FrameRecord]:
+    def _localize(
+        self, groups: ImageGroups, group: ImageGroup, recorded_ns: int, newest_stamp: int
+    ) -> tuple[int, FrameRecord]:
         stamp = group.stamp_ns
         self.assembler.observe_stamp(input_key("image", group.lead), stamp)
         if self.assembler.time_jumps != self._seen_time_jumps:
@@ -188,10 +190,10 @@ class BagRunner:
                 self.tracker.time_jumped()
         if stamp <= newest_stamp:
             reason = f"{self.topics.image}: the stamp is not newer than the image's before; poses leave in order"
-            return newest_stamp, FrameRecord(stamp, "skipped", reason)
-        return stamp, self._record(groups.take(group), stamp)
+            return newest_stamp, FrameRecord(stamp, "skipped", reason, recorded_ns=recorded_ns)
+        return stamp, self._record(groups.take(group), stamp, recorded_ns)
 
-    def _record(self, images: list[tuple[str, Any]], stamp: int) -> FrameRecord:
+    def _record(self, images: list[tuple[str, Any]], stamp: int, recorded_ns: int) -> FrameRecord:
         prior, no_prior = self.assembler.prior(stamp)
         try:
             frames = self.assembler.frames(images, self._count_unusable)
@@ -201,11 +203,11 @@ class BagRunner:
         except (InputError, MapError) as error:
             if self.tracker is not None:
                 self.tracker.missing(str(error), stamp)
-            return FrameRecord(stamp, "skipped", str(error), prior)
+            return FrameRecord(stamp, "skipped", str(error), prior, recorded_ns=recorded_ns)
         seconds = time.perf_counter() - started
-        estimate = located.estimate
+        estimate = dataclasses.replace(located.estimate, matches=())  # a long drive's would fill the memory
         status = "accepted" if estimate.accepted else "refused"
-        return FrameRecord(stamp, status, estimate.reason, prior, estimate, seconds, located.search)
+        return FrameRecord(stamp, status, estimate.reason, prior, estimate, seconds, located.search, recorded_ns)
 
     def _sources(self) -> dict[str, Source]:
         topics = self.topics

@@ -18,6 +18,7 @@ from cross_view_loc.errors import InputError
 from cross_view_loc.evaluation.map_offset import estimate_map_offset, yaml_advice
 from cross_view_loc.evaluation.runs import TRUTH_GAP_NS, run_row
 from cross_view_loc.settings import Settings, parameter_file_text
+from cross_view_loc.tracking.tracked import Locate
 
 EXAMPLES = """examples:
   cross_view_loc evaluate bag drive/bag --map drive/map.mbtiles --config drive/localizer.yaml
@@ -45,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibrate", action="store_true", help="fit camera, imagery and covariance on one half, try on the other"
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="also write estimates, metrics and configuration there")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="also write estimates, metrics and report.html there")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 
@@ -57,7 +58,8 @@ def execute(options: argparse.Namespace) -> int:
     with open_run(options.bag, options.map, configured, show) as offline:
         truth = read_recorded_truth(offline, options.truth)
         span = offline.span(options.start, options.duration)
-        records = run_with_bar(offline.runner(offline.localizer().locate, options.stride), *span)
+        localizer = offline.localizer()
+        records = run_with_bar(offline.runner(localizer.locate, options.stride), *span)
         refuse_truth_of_elsewhere(truth, [record.prior for record in records if record.prior], TRUTH_GAP_NS)
         rows = [run_row(records, truth.poses, offline.settings, bag=str(options.bag), against=truth.name)]
         summary: dict[str, Any] = {"results": rows, "map_offset": _offset(offline, records, truth)}
@@ -67,8 +69,8 @@ def execute(options: argparse.Namespace) -> int:
             named = {"bag": str(options.bag), "against": truth.name}
             more, summary["calibration"] = calibrate(offline, truth, span, options.stride, **named)
             rows += more
-    if options.out:
-        _write(options, offline, records, summary)
+        if options.out:
+            _write(options, offline, localizer.locate, records, truth, summary)
     print(json.dumps(without_nan(summary)) if options.json else _text(summary))
     return 0
 
@@ -97,13 +99,21 @@ def _fused_rows(
 
 
 def _write(
-    options: argparse.Namespace, offline: OfflineRun, records: list[FrameRecord], summary: dict[str, Any]
+    options: argparse.Namespace,
+    offline: OfflineRun,
+    locate: Locate,
+    records: list[FrameRecord],
+    truth: RecordedTruth,
+    summary: dict[str, Any],
 ) -> None:
     folder = result_folder(options.out)
     write_results(folder, records, offline.projection)
     header = f"What `cross_view_loc evaluate bag {options.bag}` used."
     (folder / "localizer.yaml").write_text(parameter_file_text(offline.settings, header), encoding="utf-8")
     write_json(folder / "metrics.json", summary)
+    from cross_view_loc.report.write import write_report
+
+    write_report(folder, offline, locate, records, summary["results"][0], truth.poses, truth.name)
 
 
 COLUMNS = (

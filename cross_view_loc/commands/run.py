@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
-from cross_view_loc.bags.offline import open_run
-from cross_view_loc.bags.reader import BagTopics
-from cross_view_loc.bags.results import (
-    FrameRecord,
-    reasons,
-    refuse_full_folder,
-    result_folder,
-    without_nan,
-    write_json,
-    write_results,
-)
-from cross_view_loc.bags.runner import BagRunner, read_truth
+from cross_view_loc.bags.results import FrameRecord, refuse_full_folder, without_nan
+from cross_view_loc.bags.runner import BagRunner
+from cross_view_loc.commands.run_one import REPORT, Done, run_bag, show_guesses
 from cross_view_loc.errors import InputError
-from cross_view_loc.settings import Settings, parameter_file_text
+
+__all__ = ["check_span", "configure", "execute", "run_with_bar", "show_guesses"]
 
 EXAMPLES = """examples:
   a drive of `cross_view_loc simulate`, with its configuration:
@@ -36,65 +24,48 @@ EXAMPLES = """examples:
   for scripts:
     cross_view_loc run recording.mcap --map city.mbtiles --config car.yaml --out out --json
 
+  several drives, one process for each core, a folder for each drive:
+    cross_view_loc run monday.mcap tuesday.mcap --map city.mbtiles --config car.yaml
+  what Ctrl-C or a power cut ended:
+    cross_view_loc run my_bag --map city.tif --resume
+
 BAG is a rosbag2 folder, an .mcap or .db3 file, or a ROS 1 .bag. The folder (results/<time> with the link
-results/latest, or --out) then holds estimates.tum (accepted poses), estimates.csv (every image, with the reason if
-it gave no pose), estimates.geojson, metrics.json and localizer.yaml (what was used).
+results/latest, or --out) then holds report.html (opens in any browser, offline), estimates.tum and .gpx (accepted
+poses), estimates.csv (every image, with the reason if it gave no pose), estimates.geojson, estimates_bag (the messages
+the node would have published), metrics.json and localizer.yaml (what was used).
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("bag", type=Path, metavar="BAG", help="the recording")
+    parser.add_argument("bags", type=Path, nargs="+", metavar="BAG", help="the recording; several run side by side")
     parser.add_argument("--map", type=Path, metavar="MAP", help=".mbtiles, .pmtiles, GeoTIFF, folder, source YAML")
     parser.add_argument("--config", type=Path, metavar="YAML", help="the node's parameter file; default: guess topics")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (results/<time>)")
     parser.add_argument("--start", type=float, default=0.0, metavar="S", help="skip this much of the bag (%(default)s)")
     parser.add_argument("--duration", type=float, metavar="S", help="localize only this much of it")
     parser.add_argument("--stride", type=int, default=1, metavar="N", help="every Nth image (%(default)s)")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted run (--out, or results/latest)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def execute(options: argparse.Namespace) -> int:
     """Run, write the results and say where they are."""
     check_span(options)
-    refuse_full_folder(options.out)
-    configured = Settings.from_yaml(options.config) if options.config else None
-    show = show_guesses if configured is None else lambda topics: None
-    with open_run(options.bag, options.map, configured, show) as offline:
-        settings, topics = offline.settings, offline.topics
-        start_ns, stop_ns = offline.span(options.start, options.duration)
-        runner = offline.runner(offline.localizer().locate, options.stride)
-        records = run_with_bar(runner, start_ns, stop_ns)
-        # Truth in a bag is relative to its own origin: without one in configuration or map nobody knows which.
-        known_origin = offline.origin_from != "first fix"
-        truth = read_truth(offline.bag, topics.truth) if topics.truth and known_origin else None
-        unreadable, problems = offline.bag.unreadable, list(offline.source.problems)
+    if len(options.bags) > 1:
+        from cross_view_loc.commands.run_many import run_many
 
-    from cross_view_loc.evaluation.runs import run_row
-
-    row = run_row(records, truth, settings, bag=str(options.bag))
-    folder = result_folder(options.out)
-    write_results(folder, records, offline.projection)
-    (folder / "localizer.yaml").write_text(
-        parameter_file_text(settings, f"What `cross_view_loc run {options.bag}` used."), encoding="utf-8"
-    )
-    summary = {
-        "results": [row],
-        "out": str(folder),
-        "map_origin": {**dataclasses.asdict(offline.projection.origin), "from": offline.origin_from},
-        "topics": dataclasses.asdict(topics),
-        "images": dict(Counter(record.status for record in records)),
-        "reasons": dict(reasons(records).most_common()),
-        "unusable_messages": dict(runner.unusable.most_common()),
-        "unreadable_messages": unreadable,
-        "map_problems": problems,
-    }
-    write_json(folder / "metrics.json", summary)
+        return run_many(options)
+    if not options.resume:
+        refuse_full_folder(options.out)
+    done = run_bag(options.bags[0], options)
     if options.json:
-        print(json.dumps(without_nan(summary)))
+        print(json.dumps(without_nan(done.summary)))
     else:
-        _print_summary(summary, records)
-    return 0
+        _print_summary(done)
+    if done.partial:
+        print(f"cross_view_loc run: {done.partial}; --resume goes on from there", file=sys.stderr)
+    return done.exit_status
 
 
 def run_with_bar(runner: BagRunner, start_ns: int, stop_ns: int) -> list[FrameRecord]:
@@ -113,21 +84,13 @@ def check_span(options: argparse.Namespace) -> None:
         raise InputError(f"--stride is {options.stride}; give 1 for every image, 2 for every second one, …")
 
 
-def show_guesses(topics: BagTopics) -> None:
-    """Which topics were taken, for people, on standard error."""
-    print("topics, guessed by their types (name others in a --config file):", file=sys.stderr)
-    for part, name in dataclasses.asdict(topics).items():
-        if part == "rig":  # of a configuration
-            continue
-        shown = ", ".join(name) if isinstance(name, tuple) else name
-        print(f"  {part:12s} {shown or '-'}", file=sys.stderr)
-
-
-def _print_summary(summary: dict[str, Any], records: Sequence[FrameRecord]) -> None:
+def _print_summary(done: Done) -> None:
+    summary = done.summary
     counts, row = summary["images"], summary["results"][0]
     print(
-        f"{len(records)} images: {counts.get('accepted', 0)} accepted, {counts.get('refused', 0)} refused, "
-        f"{counts.get('skipped', 0)} skipped"
+        f"{sum(counts.values())} images: "
+        f"{counts.get('accepted', 0)} accepted, {counts.get('refused', 0)} refused, {counts.get('skipped', 0)} skipped"
+        f"; {summary['images_per_second']:.1f} a second"
     )
     for reason, count in list(summary["reasons"].items())[:5]:
         print(f"  {count:5d} × {reason}")
@@ -141,6 +104,7 @@ def _print_summary(summary: dict[str, Any], records: Sequence[FrameRecord]) -> N
     for problem in summary["map_problems"][:3]:
         print(f"map: {problem}")
     print(f"map origin from {summary['map_origin']['from']}; results in {summary['out']}")
+    print(f"look at {done.folder / REPORT}")
 
 
 def _or_dash(value: float | None) -> str:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseWithCovarianceStamped, TransformStamped
-from numpy.typing import NDArray
 
+from cross_view_loc.geometry.planar import covariance_rows
 from cross_view_loc.geometry.transforms import Matrix, inverse, rotation_z, transform, yaw_of
 from cross_view_loc.inputs.ros_packages import quaternion_from_rotation
 from cross_view_loc.inputs.stamps import NS_PER_S
 from cross_view_loc.types import Estimate
-
-UNKNOWN_VARIANCE = 1e6
-"""Of z (m²), roll and pitch (rad²), which are not estimated: a consumer that fuses them anyway learns nothing."""
 
 
 def to_time(stamp_ns: int) -> Time:
@@ -23,7 +19,7 @@ def to_time(stamp_ns: int) -> Time:
 
 
 def pose_message(estimate: Estimate, map_frame: str) -> PoseWithCovarianceStamped:
-    """Pose of `base_link` in the map at the image's stamp; z, roll and pitch are 0 with `UNKNOWN_VARIANCE`."""
+    """Pose of `base_link` in the map at the image's stamp; z, roll and pitch are 0 with an unknown variance."""
     message = PoseWithCovarianceStamped()
     message.header.stamp = to_time(estimate.stamp_ns)
     message.header.frame_id = map_frame
@@ -34,14 +30,6 @@ def pose_message(estimate: Estimate, map_frame: str) -> PoseWithCovarianceStampe
     orientation.x, orientation.y, orientation.z, orientation.w = x, y, z, w
     message.pose.covariance = covariance_rows(estimate.covariance)
     return message
-
-
-def covariance_rows(covariance: NDArray[np.float64]) -> list[float]:
-    """36 numbers, row by row over x y z roll pitch yaw, of a (3, 3) covariance of x, y, yaw."""
-    full = np.diag([0.0, 0.0, UNKNOWN_VARIANCE, UNKNOWN_VARIANCE, UNKNOWN_VARIANCE, 0.0])
-    x_y_yaw = [0, 1, 5]
-    full[np.ix_(x_y_yaw, x_y_yaw)] = covariance
-    return [float(value) for value in full.ravel()]
 
 
 def T_map_base(estimate: Estimate) -> Matrix:

@@ -27,13 +27,12 @@ from cross_view_loc.errors import MapError
 from cross_view_loc.geometry.transforms import transform
 from cross_view_loc.node.conversions import to_time, transform_message
 from cross_view_loc.node.debug_markers import markers, search_polygon
-from cross_view_loc.node.match_panel import Panel, draw, jpeg
+from cross_view_loc.node.match_panel import Panel, draw, jpeg, panel_square
 from cross_view_loc.settings import Settings
 from cross_view_loc.tracking.tracked import Located
 from cross_view_loc.types import Frame
 
 PATCH_SIZE_PX, PATCH_METERS_PER_PIXEL, PATCH_STEP_M = 512, 0.25, 16.0
-PANEL_SIZE_PX, PANEL_METERS_PER_PIXEL, PANEL_AHEAD_M = 520, 0.14, 14.0
 
 
 class DebugOutputs:
@@ -80,13 +79,7 @@ class DebugOutputs:
             self._node.destroy_publisher(publisher)
 
     def _panel_patch(self, located: Located) -> Patch | None:
-        """Turned so that the vehicle looks up, as the camera does, and wide enough for what was searched."""
-        estimate, search = located.estimate, located.search
-        size_m = max(PANEL_SIZE_PX * PANEL_METERS_PER_PIXEL, 2.4 * search.radius_m)
-        ahead_m = PANEL_AHEAD_M if size_m < 100.0 else 0.0
-        east = estimate.east_m + ahead_m * float(np.cos(estimate.yaw_rad))
-        north = estimate.north_m + ahead_m * float(np.sin(estimate.yaw_rad))
-        return self._cut(east, north, PANEL_SIZE_PX, size_m / PANEL_SIZE_PX, estimate.yaw_rad)
+        return self._cut(*panel_square(located.estimate, located.search))
 
     def _publish_patch(self, located: Located) -> None:
         place = (

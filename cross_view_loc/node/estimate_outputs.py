@@ -22,7 +22,8 @@ from sensor_msgs.msg import NavSatFix, NavSatStatus
 from std_msgs.msg import Float64
 
 from cross_view_loc.geometry.geodesy import MapProjection
-from cross_view_loc.node.conversions import UNKNOWN_VARIANCE, to_time
+from cross_view_loc.geometry.planar import position_covariance_rows, unknown_twist_rows
+from cross_view_loc.node.conversions import to_time
 from cross_view_loc.settings import Settings
 from cross_view_loc.tracking.tracked import Located
 from cross_view_loc.types import Estimate
@@ -41,9 +42,7 @@ def fix_message(estimate: Estimate, projection: MapProjection, frame: str) -> Na
     message = NavSatFix(latitude=float(latitude), longitude=float(longitude), altitude=float(altitude))
     message.header.stamp, message.header.frame_id = to_time(estimate.stamp_ns), frame
     message.status.status = NavSatStatus.STATUS_FIX
-    covariance = np.diag([0.0, 0.0, UNKNOWN_VARIANCE])
-    covariance[:2, :2] = estimate.covariance[:2, :2]
-    message.position_covariance = [float(value) for value in covariance.ravel()]
+    message.position_covariance = position_covariance_rows(estimate.covariance)
     message.position_covariance_type = NavSatFix.COVARIANCE_TYPE_KNOWN
     return message
 
@@ -51,7 +50,7 @@ def fix_message(estimate: Estimate, projection: MapProjection, frame: str) -> Na
 def odometry_message(pose: PoseWithCovarianceStamped, child_frame: str) -> Odometry:
     """The pose message as odometry in the map's frame."""
     message = Odometry(header=pose.header, child_frame_id=child_frame, pose=pose.pose)
-    message.twist.covariance = [float(value) for value in (np.eye(6) * UNKNOWN_VARIANCE).ravel()]
+    message.twist.covariance = unknown_twist_rows()
     return message
 
 

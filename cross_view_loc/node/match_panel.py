@@ -22,6 +22,7 @@ Color = tuple[int, int, int]
 WIDTH_PX, HEAD_PX, MARGIN_PX = 1280, 46, 10
 MAP_PX = 520
 """Side of the map's square; the image takes the rest of the width."""
+METERS_PER_PIXEL, AHEAD_M = 0.14, 14.0
 BACKGROUND: Color = (18, 22, 29)
 TEXT: Color = (232, 236, 242)
 FAINT: Color = (150, 160, 176)
@@ -62,6 +63,18 @@ def draw(panel: Panel) -> Picture:
     _head(canvas, panel)
     _figures(canvas, panel, matches, top + height)
     return canvas
+
+
+def panel_square(estimate: Estimate, search: Prior) -> tuple[float, float, int, float, float]:
+    """What of the map a panel shows, as `AerialMap.patch` takes it: wide enough for what was searched.
+
+    Turned so that the vehicle looks up, as the camera does, and reaching ahead of it where that leaves the search in.
+    """
+    size_m = max(MAP_PX * METERS_PER_PIXEL, 2.4 * search.radius_m)
+    ahead_m = AHEAD_M if size_m < 100.0 else 0.0
+    east = estimate.east_m + ahead_m * math.cos(estimate.yaw_rad)
+    north = estimate.north_m + ahead_m * math.sin(estimate.yaw_rad)
+    return east, north, MAP_PX, size_m / MAP_PX, estimate.yaw_rad
 
 
 def jpeg(picture: Picture, quality: int = 85) -> bytes:
