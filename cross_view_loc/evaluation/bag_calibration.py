@@ -2,9 +2,10 @@
 
 A camera that is tilted, turned or mounted otherwise than TF says displaces every estimate, by amounts that depend on
 the mounting in a known way: each of the four is changed by a little, some frames are localized again, and the changes
-of their errors are the columns of a linear least-squares problem (Gauss–Newton with numerical derivatives). Heading
-errors tell the camera's yaw, longitudinal errors and the scale its pitch and height. The imagery's offset is fitted
-beside them, so that the one is not taken for the other.
+of their errors are the columns of a linear least-squares problem (Gauss–Newton with numerical derivatives). One frame's
+change is as noisy as its estimate, and noise in the columns would shrink what is fitted, so the median over the frames
+is taken: in the vehicle's own axes they are all alike. Heading errors tell the camera's yaw, longitudinal errors and the
+scale its pitch and height. The imagery's offset is fitted beside them, so that the one is not taken for the other.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from cross_view_loc.types import Estimate, Frame, Prior
 Array = NDArray[np.float64]
 
 NAMES = ("pitch", "roll", "yaw", "height")
-STEPS = np.array([math.radians(0.5), math.radians(0.5), math.radians(0.5), 0.05])
+STEPS = np.array([math.radians(1.0), math.radians(1.0), math.radians(1.0), 0.1])
 EXPECTED_STD = np.array([math.radians(2.0), math.radians(2.0), math.radians(2.0), 0.2])
 """How far mountings are usually off what somebody has measured."""
 OFFSET_STD_M = 2.0
 LEAST_STD = np.array([0.05, 0.05, math.radians(0.1), 0.01])
-"""Of east, north, yaw and the log of the scale: no frame counts as better than this."""
+"""Of forward, left, yaw and the log of the scale: no frame counts as better than this."""
 SEARCH_M, SEARCH_RAD = 6.0, math.radians(6.0)
 """About the truth: the derivative is that of the right mode."""
 ROUNDS = 2
@@ -134,7 +135,7 @@ def fit_camera(
         )
 
     def errors(values: Array) -> Array:
-        """(N, 4) of east, north, yaw, log of the scale."""
+        """(N, 4) of forward, left, yaw, log of the scale."""
         correction, rows = CameraCorrection.of(values), []
         for frame, place in known:
             prior = Prior(
@@ -143,31 +144,35 @@ def fit_camera(
             )  # fmt: skip
             found = locate([correction.applied(frame)], prior)
             turned = math.remainder(found.yaw_rad - place.yaw_rad, 2 * math.pi)
-            rows.append([found.east_m - place.east_m, found.north_m - place.north_m, turned, math.log(found.scale)])
+            c, s = math.cos(place.yaw_rad), math.sin(place.yaw_rad)
+            east, north = found.east_m - place.east_m, found.north_m - place.north_m
+            rows.append([c * east + s * north, c * north - s * east, turned, math.log(found.scale)])
         on_step()
         return np.array(rows)
 
     values, base = np.zeros(4), errors(np.zeros(4))
-    slopes = np.stack([(errors(step) - base) / step.sum() for step in np.diag(STEPS)], axis=2)
+    slopes = np.stack([np.median(errors(step) - base, axis=0) / step.sum() for step in np.diag(STEPS)], axis=1)
+    yaws = np.array([place.yaw_rad for _, place in known])
     independent = 1 + sum(
         late.stamp_ns - early.stamp_ns >= INDEPENDENT_NS for (early, _), (late, _) in itertools.pairwise(known)
     )
     for _ in range(ROUNDS):
-        step, covariance = _step(base, slopes, values, independent / len(known))
+        step, covariance = _step(base, slopes, yaws, values, independent / len(known))
         values = values + step
         base = errors(values)
     return CameraFit(CameraCorrection.of(values), tuple(float(s) for s in np.sqrt(np.diag(covariance)[:4])), len(known))
 
 
-def _step(base: Array, slopes: Array, values: Array, share: float) -> tuple[Array, Array]:
+def _step(base: Array, slopes: Array, yaws: Array, values: Array, share: float) -> tuple[Array, Array]:
     """Change of the four values that makes the errors vanish, beside an offset of the map; (6, 6) covariance.
 
-    base (N, 4) are the errors at `values`, slopes (N, 4, 4) their derivatives; `share` of the frames are independent.
+    base (N, 4) are the errors at `values`, slopes (4, 4) their derivatives; `share` of the frames are independent.
     """
     count = len(base)
     design = np.zeros((count, 4, 6))
     design[:, :, :4] = slopes
-    design[:, 0, 4] = design[:, 1, 5] = -1.0
+    c, s = np.cos(yaws), np.sin(yaws)
+    design[:, 0, 4], design[:, 0, 5], design[:, 1, 4], design[:, 1, 5] = -c, -s, s, -c
     precision = np.diag([*EXPECTED_STD**-2.0, OFFSET_STD_M**-2.0, OFFSET_STD_M**-2.0])
     pull = np.zeros(6)
     pull[:4] = -(EXPECTED_STD**-2.0) * values  # towards no correction at all
