@@ -4,8 +4,8 @@ A camera that is tilted, turned or mounted otherwise than TF says displaces ever
 the mounting in a known way: each of the four is changed by a little, some frames are localized again, and the changes
 of their errors are the columns of a linear least-squares problem (Gauss–Newton with numerical derivatives). One frame's
 change is as noisy as its estimate, and noise in the columns would shrink what is fitted, so the median over the frames
-is taken: in the vehicle's own axes they are all alike. Heading errors tell the camera's yaw, longitudinal errors and the
-scale its pitch and height. The imagery's offset is fitted beside them, so that the one is not taken for the other.
+is taken: in the vehicle's own axes they are all alike. Heading errors tell the camera's yaw, longitudinal errors and
+the scale its pitch and height. The imagery's offset is fitted beside them, so that one is not taken for the other.
 """
 
 from __future__ import annotations
