@@ -139,10 +139,9 @@ def time_node(options: argparse.Namespace) -> int:
         )
         stages = (f"{name} {row[f'{name}_ms_p50']} / {row[f'{name}_ms_p95']}" for name in STAGE_FIGURES)
         print(f"  ms, p50 / p95: {', '.join(stages)}")
-        print(
-            f"  CPU {row['cpu_percent']} % of one of {row['cores']} cores, memory {row['rss_mb']} MB, "
-            f"growing by {row['rss_slope_mb_per_min']} MB a minute in the second half"
-        )
+        slope = row["rss_slope_mb_per_min"]
+        grows = "" if slope is None else f", growing by {slope} MB a minute in the second half"
+        print(f"  CPU {row['cpu_percent']} % of one of {row['cores']} cores, memory {row['rss_mb']} MB{grows}")
     return 0
 
 

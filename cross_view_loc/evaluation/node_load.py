@@ -96,7 +96,7 @@ def measure(load: Load, folder: Path, say: Callable[[str], object] = lambda text
 
 
 def _row(load: Load, sent: int, timed: dict[str, Any], watch: Any, status: int) -> dict[str, object]:
-    rows, moments = timed["rows"], round(sent / load.cameras)
+    rows, moments, slope = timed["rows"], round(sent / load.cameras), watch.rss_slope_mb_per_min
     figures: dict[str, object] = {
         "setting": str(load),
         "rate_hz": load.rate_hz,
@@ -115,7 +115,8 @@ def _row(load: Load, sent: int, timed: dict[str, Any], watch: Any, status: int) 
         "cpu_percent": round(watch.cpu_percent, 1),
         "cores": os.cpu_count(),
         "rss_mb": round(watch.rss_mb, 1),
-        "rss_slope_mb_per_min": round(watch.rss_slope_mb_per_min, 3),
+        # Only runs of a minute and more can tell.
+        "rss_slope_mb_per_min": round(slope, 3) if math.isfinite(slope) else None,
         "node_exit_status": status,
     }
 
