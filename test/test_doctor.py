@@ -275,6 +275,43 @@ def test_messages_that_are_not_of_their_type_stop_nothing(tmp_path):
     assert "bag.undecodable" in blamed(examination)
 
 
+def test_topics_of_unknown_types_are_named_with_what_they_may_hold(tmp_path):
+    from rosbags.rosbag2 import StoragePlugin, Writer
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+    store = get_typestore(Stores.ROS2_JAZZY)
+    store.register(get_types_from_msg("float64 latitude", "maker_interfaces/msg/Position"))
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.SQLITE3) as writer:
+        connection = writer.add_connection("/receiver/position", "maker_interfaces/msg/Position", typestore=store)
+        for index in range(11):
+            message = store.types["maker_interfaces/msg/Position"](48.0)
+            writer.write(
+                connection, 10**18 + index * 10**9, store.serialize_cdr(message, "maker_interfaces/msg/Position")
+            )
+    examination = examine(tmp_path / "bag", None, None, is_quick=True)
+    assert {f.check for f in examination.findings if f.level == Level.FAIL} == {
+        "image.topic", "camera_info.topic", "fix.topic",
+    }  # fmt: skip
+    (custom,) = (finding for finding in examination.findings if finding.check == "bag.custom_type")
+    assert "1.1 Hz" in custom.sentence
+    assert "sensor_msgs/NavSatFix" in custom.remedy
+    (missing,) = (finding for finding in examination.findings if finding.check == "fix.topic")
+    assert "/receiver/position" in missing.remedy
+
+
+def test_every_camera_of_a_configured_rig_is_looked_at(tmp_path):
+    cameras = {"cameras": ["front", "left"], "fix_topic": FIX, "imu_topic": IMU}
+    for name, image in (("front", IMAGE), ("left", "/left/image")):
+        cameras |= {f"{name}.image_topic": image, f"{name}.camera_info_topic": INFO}
+    examination = examined(tmp_path, good_drive(), Settings.from_mapping(cameras))
+    failures = [finding for finding in examination.findings if finding.level == Level.FAIL]
+    assert [finding.check for finding in failures] == ["image.topic"]
+    assert "left.image_topic" in failures[0].sentence
+    path = tmp_path / "car.yaml"
+    path.write_text(examination.parameter_file("bag"))
+    assert Settings.from_yaml(path).cameras == ("front", "left")
+
+
 def test_without_a_bag_only_the_machine_is_looked_at(capsys):
     assert main(["doctor", "--quick"]) == 0
     text = capsys.readouterr().out

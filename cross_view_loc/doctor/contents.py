@@ -76,7 +76,8 @@ def bag_findings(bag: Bag) -> list[Finding]:
         )
     ]
     foreign = [topic for topic in bag.topics.values() if topic.type not in KNOWN_TYPES and topic.count]
-    custom = [topic for topic in foreign if not topic.type.split("/")[0].endswith("_msgs")]
+    custom = [topic for topic in foreign if not topic.type.split("/")[0].endswith("_msgs")
+              and not topic.type.startswith("rcl_interfaces/")]  # fmt: skip
     for topic in custom[:8]:
         rate = f"{topic.count / span_s:.1f} Hz" if span_s > 0 else f"{topic.count} messages"
         may = [what for what, words in WORDS.items() if _has_word(f"{topic.name} {topic.type}", words)]
@@ -161,6 +162,7 @@ def _missing(bag: Bag, part: Part) -> Finding:
         if topic.type not in KNOWN_TYPES and topic.count and part.hint
         and _has_word(f"{topic.name} {topic.type}", WORDS[part.hint])
     ]  # fmt: skip
+    near.sort(key=lambda name: sum(_has_word(f"{name} {bag.topics[name].type}", words) for words in WORDS.values()))
     more = f"; {', '.join(empty[:3])} has that type but no messages" if empty else ""
     more += f"; {', '.join(near[:3])} may hold {part.hint} in another type" if near else ""
     sentence = f"The bag has no {TITLES[part.name]}: no topic of type {kind} with messages{more}."

@@ -143,7 +143,16 @@ def _recording(
 def _with_known_topics(settings: Settings, topics: BagTopics) -> Settings:
     """The settings with the bag's names; what the bag lacks keeps its name, as settings cannot be without."""
     if settings.cameras:
-        return with_topics(settings, dataclasses.replace(topics, rig=topics.rig or settings.rig))
+        rig = tuple(
+            dataclasses.replace(
+                found,
+                image_topic=found.image_topic or wanted.image_topic,
+                camera_info_topic=found.camera_info_topic or wanted.camera_info_topic,
+            )
+            for found, wanted in zip(topics.rig, settings.rig, strict=False)
+        )
+        rig += settings.rig[len(rig) :]
+        return with_topics(settings, dataclasses.replace(topics, rig=rig, fix=topics.fix or settings.fix_topic))
     image, info = topics.image or settings.image_topic, topics.camera_info or settings.camera_info_topic
     fix = topics.fix or settings.fix_topic
     return with_topics(settings, dataclasses.replace(topics, image=image, camera_info=info, fix=fix))

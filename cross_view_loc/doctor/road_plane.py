@@ -9,6 +9,7 @@ Zisserman, Multiple View Geometry, section 13; the residual of the fit is Sampso
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,7 @@ Grey = NDArray[np.uint8]
 LEAST_BASELINE_M, LARGEST_BASELINE_M = 0.6, 4.0
 LARGEST_TURN_DEG = 6.0
 FARTHEST_M = 15.0
+MOST_ROUNDS = 3
 FEWEST_TRACKS, FEWEST_ROAD_POINTS = 60, 12
 LOWEST_M, HIGHEST_M = 0.3, 8.0
 LEAST_LEVERAGE_PX = 4.0
@@ -59,13 +61,10 @@ class _Pair:
     R: Matrix
     """(3, 3) and `t` (3,): coordinates in the first view to those in the second, by TF and odometry."""
     t: Array
+    down: Array
+    """(3,) towards the road in the first view."""
     height_m: float
-    """Of the camera, by TF."""
-
-    @property
-    def down(self) -> Array:
-        """(3,) towards the road in the first view, by TF."""
-        return np.asarray(-self.R_base_view[2])
+    """Of the camera above it."""
 
 
 def ahead_view(camera: Camera, R_base_camera: Matrix) -> View:
@@ -76,7 +75,37 @@ def ahead_view(camera: Camera, R_base_camera: Matrix) -> View:
 
 
 def pair_estimate(pair: _Pair) -> PairEstimate | None:
-    """None when the two pictures do not show the same things, or hardly anything."""
+    """None when the two pictures do not show the same things, or hardly anything.
+
+    What is found is where the road is laid over next, until it stays: tracking has a little of its start in its end.
+    """
+    believed = pair.R_base_view @ (-pair.R.T @ pair.t)
+    estimate: PairEstimate | None = None
+    for _ in range(MOST_ROUNDS):
+        found = _fitted(pair)
+        if found is None:
+            return estimate
+        pair, is_road = found
+        seen = pair.R_base_view @ (-pair.R.T @ pair.t)
+        pitch, yaw = (float(a - b) for a, b in zip(_direction(seen), _direction(believed), strict=True))
+        before = estimate.height_m if estimate is not None else None
+        estimate = PairEstimate(
+            pair.height_m if is_road else None,
+            math.degrees(pitch),
+            math.degrees(math.remainder(yaw, 2.0 * math.pi)),
+        )
+        if not is_road or (before is not None and abs(before - pair.height_m) < 0.01 * pair.height_m):
+            break
+    return estimate
+
+
+def _direction(way: Array) -> tuple[float, float]:
+    """Elevation and azimuth (rad) of (3,) in the base frame."""
+    return math.atan2(way[2], math.hypot(way[0], way[1])), math.atan2(way[1], way[0])
+
+
+def _fitted(pair: _Pair) -> tuple[_Pair, bool] | None:
+    """The pair with the motion and the height that its tracks show, and whether they show a road."""
     on_road, elsewhere = _road_tracks(pair), _far_tracks(pair)
     first, second = (np.concatenate(each) for each in zip(on_road, elsewhere, strict=True))
     if len(first) < FEWEST_TRACKS:
@@ -85,19 +114,14 @@ def pair_estimate(pair: _Pair) -> PairEstimate | None:
     R, t, agreeing = refine_motion(first, second, pair.R, pair.t, pixel)
     if agreeing.sum() < max(FEWEST_TRACKS, 0.4 * len(first)):
         return None
-    believed, seen = (pair.R_base_view @ (-rotation.T @ way) for rotation, way in ((pair.R, pair.t), (R, t)))
-    pitch = math.asin(np.clip(seen[2] / np.linalg.norm(seen), -1, 1)) - math.asin(
-        np.clip(believed[2] / np.linalg.norm(believed), -1, 1)
-    )
-    yaw = math.atan2(seen[1], seen[0]) - math.atan2(believed[1], believed[0])
-    tilt = math.degrees(pitch), math.degrees(math.remainder(yaw, 2 * math.pi))
-    count = len(on_road[0])
-    near = agreeing[:count]
     # The vehicle moves along the road: its normal is TF's, turned so that the motion seen is level.
     ahead = R.T @ t / np.linalg.norm(t)
     down = pair.down - (pair.down @ ahead) * ahead
-    height_m = height_above_road(first[:count][near], second[:count][near], R, t, down / np.linalg.norm(down), pixel)
-    return PairEstimate(height_m, *tilt)
+    down /= np.linalg.norm(down)
+    near = np.flatnonzero(agreeing[: len(on_road[0])])
+    height_m = height_above_road(first[near], second[near], R, t, down, pixel)
+    pair = dataclasses.replace(pair, R=R, t=t, down=down, height_m=height_m or pair.height_m)
+    return pair, height_m is not None
 
 
 def refine_motion(
@@ -247,7 +271,16 @@ class RoadWatcher:
         T_base_view[:3, :3] = T_base_view[:3, :3] @ view.R_camera_view
         T_now_kept = inverse(T_base_view) @ inverse(T_kept_now) @ T_base_view
         height_m = max(float(T_base_view[2, 3] - frame.ground_z_m), 0.3)
-        pair = _Pair(kept[1], grey, view.focal_px, T_base_view[:3, :3], T_now_kept[:3, :3], T_now_kept[:3, 3], height_m)
+        pair = _Pair(
+            kept[1],
+            grey,
+            view.focal_px,
+            T_base_view[:3, :3],
+            T_now_kept[:3, :3],
+            T_now_kept[:3, 3],
+            -T_base_view[2, :3],
+            height_m,
+        )
         found = pair_estimate(pair)
         if found is not None:
             self.estimates.append(found)
