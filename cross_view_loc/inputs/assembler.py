@@ -104,8 +104,12 @@ class FrameAssembler:
                     (own.add_info if role == "camera_info" else own.add_depth)(message)
                 elif role in ("tf", "tf_static"):
                     self._motion.transforms.add(message, is_static=role == "tf_static")
+                elif role == "odometry":
+                    self._priors.add_odometry(stamp_ns(message), self._motion.add_odometry(message))
+                elif role == "imu":
+                    self._priors.add_heading(stamp_ns(message), yaw_of(self._motion.add_imu(message)))
                 else:
-                    getattr(self, f"_add_{role}")(message)
+                    self._add_fix(message)
             except InputError as error:
                 raise type(error)(f"{self._topics.get(key, key)}: {error}") from error
 
@@ -131,7 +135,7 @@ class FrameAssembler:
             if not self._priors.ready(stamp):
                 return False
             own = self._cameras[camera]
-            if own.awaits_depth(stamp, self._tolerance_ns):
+            if own.awaits_depth(stamp, to_ns(settings.camera_tolerance_s)):
                 return False
             base, frame = settings.base_frame, own.frame_of(image_message)
             # A transform nobody ever sent is not worth waiting for: the image is refused by name at once.
@@ -239,25 +243,13 @@ class FrameAssembler:
         with self._lock:
             return self._motion.transforms.parents_of(child_frame)
 
-    # --- one method a role ---
+    # --- inside ---
 
     def _add_fix(self, message: Any) -> None:
         fix = read_fix(message)
         self.newest_fix = fix
         self._priors.add_fix(fix, self._antenna(fix))
         self._check_heading(fix.stamp_ns)
-
-    def _add_odometry(self, message: Any) -> None:
-        self._priors.add_odometry(stamp_ns(message), self._motion.add_odometry(message))
-
-    def _add_imu(self, message: Any) -> None:
-        self._priors.add_heading(stamp_ns(message), yaw_of(self._motion.add_imu(message)))
-
-    # --- what assemble needs ---
-
-    @property
-    def _tolerance_ns(self) -> int:
-        return to_ns(self._settings.camera_tolerance_s)
 
     def _check_heading(self, stamp: int) -> None:
         """Warn when the Imu's yaw is not where the vehicle drives: many count from power-up, not from east."""
@@ -267,7 +259,7 @@ class FrameAssembler:
         self._assume("heading", self._heading_check.warning(self._settings))
 
     def _depth(self, camera: CameraInput, stamp: int) -> NDArray[np.float32] | None:
-        depth_m, assumption = camera.depth(stamp, self._tolerance_ns)
+        depth_m, assumption = camera.depth(stamp, to_ns(self._settings.camera_tolerance_s))
         self._assume(input_key("depth", camera.settings.name), assumption)
         return depth_m
 
