@@ -243,6 +243,16 @@ def test_without_fix_and_odometry_it_waits_for_the_fix() -> None:
     assert drive.tracker.state == "waiting" and drive.tracker.reason == "no fix on /fix"
 
 
+@pytest.mark.parametrize("sees", [True, False])
+def test_a_track_gone_vague_does_not_widen_the_search_about_a_fix(sees) -> None:
+    """Without odometry, seconds without an estimate leave a track anywhere; the fix still says where to look."""
+    drive = Drive(with_odometry=False)
+    drive.steps(20)
+    drive.steps(14, sees=sees)
+    assert max(search.radius_m for search in drive.searches) <= 30.0
+    assert max(search.yaw_range_rad for search in drive.searches) <= math.radians(40.0)
+
+
 def test_odometry_that_jumps_is_noticed_and_survived() -> None:
     drive = Drive()
     drive.steps(20)

@@ -19,9 +19,16 @@ RADIUS_STEP_M = 2.0
 
 def near(predicted: Predicted, stamp_ns: int, rules: TrackerRules) -> Prior:
     """The square and the headings that a track's own uncertainty leaves, at least `track_radius_m`."""
-    radius_m = max(rules.track_radius_m, SEARCHED_STDS * predicted.std_m)
-    range_rad = max(math.radians(rules.track_heading_range_deg), SEARCHED_STDS * predicted.std_rad)
+    needed_m, needed_rad = needed(predicted)
+    radius_m = max(rules.track_radius_m, needed_m)
+    range_rad = max(math.radians(rules.track_heading_range_deg), needed_rad)
     return about(predicted, stamp_ns, radius_m, range_rad)
+
+
+def needed(predicted: Predicted) -> tuple[float, float]:
+    """Radius (m) and heading range (rad) that hold a predicted vehicle, unmeasured motion and all."""
+    std_rad = math.sqrt(max(float(predicted.covariance[2, 2]), 0.0))
+    return SEARCHED_STDS * predicted.gaussian_std_m + predicted.reach_m, SEARCHED_STDS * std_rad + predicted.reach_rad
 
 
 def about(predicted: Predicted, stamp_ns: int, radius_m: float, range_rad: float) -> Prior:

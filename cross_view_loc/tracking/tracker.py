@@ -37,6 +37,8 @@ State = Literal["waiting", "searching", "tracking", "lost"]
 
 WEAK_TRACK_STD_M = 2.0
 """A track known no better than this cannot vouch for an estimate alone: several must agree again."""
+LARGEST_HELD_STD_M = 5.0
+"""A track known no better than this does not widen the search about a fix."""
 GIVEN_STD_M, GIVEN_STD_RAD = 3.0, math.radians(10.0)
 """A pose that somebody clicked is no better than this, whatever its covariance says."""
 
@@ -183,11 +185,11 @@ class Tracker:
         near = None if track is None else searches.near(track, stamp_ns, rules)
         everywhere = prior
         if everywhere is None and track is not None:
-            if searches.SEARCHED_STDS * track.std_m > searches.WIDEST_M:
+            needed_m, needed_rad = searches.needed(track)
+            if needed_m > max(rules.lost_radius_m, rules.search_radius_m):
                 return None  # nothing but a fix can help now
-            radius_m = max(rules.search_radius_m, searches.SEARCHED_STDS * track.std_m)
-            range_rad = max(math.radians(rules.heading_range_deg), searches.SEARCHED_STDS * track.std_rad)
-            everywhere = searches.about(track, stamp_ns, radius_m, range_rad)
+            range_rad = max(math.radians(rules.heading_range_deg), needed_rad)
+            everywhere = searches.about(track, stamp_ns, max(rules.search_radius_m, needed_m), range_rad)
         if everywhere is None:
             return None
         if self._is_given and near is not None:
@@ -201,7 +203,7 @@ class Tracker:
         if is_narrow and not is_due and self._rival is None and self._disagreeing_since_ns is None:
             return near
         self._wide_ns = stamp_ns
-        if track is None:
+        if track is None or track.std_m > LARGEST_HELD_STD_M:
             return everywhere
         return searches.grown_to_hold(everywhere, track) or near
 
