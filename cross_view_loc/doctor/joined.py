@@ -120,15 +120,16 @@ def mount_findings(road: Sequence[PairEstimate], T_base_camera: Matrix, settings
     """Camera height and tilt by the road against TF; honest about how well the drive shows them."""
     heights = [pair.height_m for pair in road if pair.height_m is not None]
     by_tf_m = float(T_base_camera[2, 3] - settings.ground_height_in_base_m)
+    tilt = _tilt_findings(road)
     if len(heights) < FEWEST_PAIRS:
         return [
             MOUNT.ok(
                 "mount.height",
                 f"Not judged: only {len(heights)} pairs of images show the road's plane moving by ({FEWEST_PAIRS} are "
                 "needed: textured road ahead, some metres a second, nearly straight).",
-            )
+            ),
+            *tilt,
         ]
-    tilt = _tilt_findings(road)
     findings: list[Finding] = []
     height_m, height_error_m = _median(heights)
     off_m = by_tf_m - height_m

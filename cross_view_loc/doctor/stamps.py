@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cross_view_loc.doctor.findings import Finding, Group, Level
+from cross_view_loc.doctor.findings import Finding, Group
 from cross_view_loc.doctor.headers import Header
 from cross_view_loc.inputs.stamps import NS_PER_S
 from cross_view_loc.settings import Settings
@@ -242,8 +242,3 @@ def clock_findings(records: dict[str, StampRecord], settings: Settings) -> list[
 
 def _short(text: str, most: int = 300) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def has_trouble(findings: list[Finding]) -> bool:
-    """Whether anything is worse than OK."""
-    return any(finding.level > Level.OK for finding in findings)
