@@ -108,9 +108,9 @@ class CameraFit:
     frames: int
 
     def significant(self) -> CameraCorrection:
-        """Only what is more than twice its standard deviation: the rest is better left as it was measured."""
+        """Only what is more than three times its standard deviation: the rest is better left as it was measured."""
         values = np.array([getattr(self.correction, name) for name in _FIELDS])
-        return CameraCorrection.of(np.where(np.abs(values) > 2.0 * np.array(self.std), values, 0.0))
+        return CameraCorrection.of(np.where(np.abs(values) > 3.0 * np.array(self.std), values, 0.0))
 
 
 _FIELDS = ("pitch_rad", "roll_rad", "yaw_rad", "height_m")
