@@ -42,7 +42,7 @@ GEOTIFF = ["rasterio>=1.3"]
 TRAIN = [*SIM]
 # For released weights of the published method (`models import loc2`): DINOv2 comes with it, and is large.
 LOC2 = ["transformers>=4.40"]
-TEST = ["pytest>=7", "hypothesis>=6.90", "scipy>=1.10", 'evo>=1.30; python_version >= "3.11"']
+TEST = ["pytest>=7", "hypothesis>=6.90", "scipy>=1.10", "playwright>=1.40", 'evo>=1.30; python_version >= "3.11"']
 DEV = ["ruff", "mypy", "types-PyYAML"]
 EVERYTHING = sorted({*ROS, *SIM, *PLOT, *GEOTIFF, *TRAIN, *TEST, *DEV})
 

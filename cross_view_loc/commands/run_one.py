@@ -186,7 +186,10 @@ def _truth(offline: OfflineRun) -> tuple[Timeline[Matrix] | None, str]:
         return None, "the bag has no topic that is called truth"
     if offline.origin_from == "first fix":  # truth is relative to its own origin, and nobody says which that is
         return None, f"{offline.topics.truth} counts from an origin that neither map nor configuration tells"
-    return read_truth(offline.bag, offline.topics.truth), ""
+    try:
+        return read_truth(offline.bag, offline.topics.truth), ""
+    except InputError as error:  # of a damaged bag; the estimates up to there are worth keeping all the same
+        return None, f"the truth cannot be read: {error}"
 
 
 def _summary(
