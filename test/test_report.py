@@ -180,7 +180,7 @@ def test_the_verdict_is_one_sentence_of_figures():
     assert verdict(report()) == "14 of 15 images localized, 12 accepted, median error 0.11 m against GNSS 2.00 m."
     blind = verdict(report(truth=None, no_truth_because="no topic"))
     assert "errors are not known" in blind
-    assert "100% of the accepted" in blind
+    assert "100 % of the accepted" in blind
     assert "cannot tell errors" in page(report(truth=None, no_truth_because="no topic"))
 
 

@@ -259,11 +259,14 @@ class Inline:
 def test_several_bags_have_a_folder_each_and_one_that_fails_stops_no_other(words, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(run_many, "ProcessPoolExecutor", Inline)
     blind = write_bag2(tmp_path / "tuesday", [item for item in drive() if item[0] != "/gps/fix"])
-    command = ["run", words[1], str(blind), str(words[1]), *words[2:], "--out", "all"]
+    (tmp_path / "b").mkdir()
+    other = write_bag2(tmp_path / "b" / "monday", drive())
+    command = ["run", words[1], str(blind), words[1], str(other), *words[2:], "--out", "all"]
     assert main([*command, "--json"]) == 1
     rows = json.loads(capsys.readouterr().out)["bags"]
     assert "no GNSS fixes" in rows[str(blind)]["error"]
     assert rows[words[1]]["results"][0]["frames"] == 10
+    assert rows[str(other)]["results"][0]["frames"] == 5
     assert sorted(path.name for path in Path("all").iterdir()) == ["monday", "monday-1"]
     assert main(["run", words[1], "nowhere.mcap", *words[2:]]) == 1
     assert "no bag at nowhere.mcap" in capsys.readouterr().err

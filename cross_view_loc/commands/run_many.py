@@ -11,7 +11,7 @@ import time
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -26,6 +26,7 @@ _counters: Counters | None = None
 
 def run_many(options: argparse.Namespace) -> int:
     """Run every bag of the command; one that fails does not stop the others. The exit status is the worst of them."""
+    options.bags = list({bag.resolve(): bag for bag in options.bags}.values())  # one named twice runs once
     missing = [bag for bag in options.bags if not bag.exists()]
     if missing:
         raise InputError(f"there is no bag at {missing[0]}; nothing was started")
@@ -48,17 +49,23 @@ def run_many(options: argparse.Namespace) -> int:
             for bag, folder in zip(options.bags, _folders(base, options.bags), strict=True)
         }
         try:
-            _follow(futures, counters, bar, results)
+            _follow(futures, counters, bar, results, sys.stderr if options.json else sys.stdout)
         except KeyboardInterrupt:  # the workers have it too, and write what they have
             pool.shutdown(wait=True, cancel_futures=True)
             for future, bag in futures.items():
-                results.setdefault(bag, _result(future))
+                if bag not in results:
+                    results[bag] = _result(future)
+                    print(_line(bag, results[bag]), file=sys.stderr)
     seconds = time.perf_counter() - started
     return _tell(options, results, seconds, base)
 
 
 def _follow(
-    futures: dict[Future[Done | str], Path], counters: Counters, bar: Any, results: dict[Path, Done | str]
+    futures: dict[Future[Done | str], Path],
+    counters: Counters,
+    bar: Any,
+    results: dict[Path, Done | str],
+    to: TextIO,
 ) -> None:
     waiting = set(futures)
     while waiting:
@@ -69,7 +76,7 @@ def _follow(
         for future in finished:
             bag = futures[future]
             results[bag] = _result(future)
-            bar.write(_line(bag, results[bag]), file=sys.stderr)
+            bar.write(_line(bag, results[bag]), file=to)
 
 
 def _result(future: Future[Done | str]) -> Done | str:
@@ -139,8 +146,6 @@ def _tell(options: argparse.Namespace, results: dict[Path, Done | str], seconds:
         }
         print(json.dumps(without_nan({"bags": rows})))
     else:
-        for bag in options.bags:
-            print(_line(bag, results[bag]))
         images = sum(sum(result.summary["images"].values()) for result in done)
         print(f"{images} images of {len(done)} bags in {seconds:.0f} s: {images / seconds:.1f} a second; {base}")
     statuses = [result.exit_status if isinstance(result, Done) else 1 for result in results.values()]

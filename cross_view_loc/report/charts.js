@@ -87,6 +87,7 @@
   const top = (values, q, least) => Math.max(quantile(finite(values), q) * 1.25, least);
 
   document.getElementById("errors-title").textContent = truth ? "Errors" : "Against GNSS, as there is no truth";
+  if (!truth) document.getElementById("worth-title").textContent = "Whether estimates and GNSS agree within what both claim";
   const what = truth ? "Position error" : "Distance from GNSS prior";
   caption("c-time-title", `${what} in metres over time in seconds; what is higher sits on the edge`, [["accepted", C.ours], ["refused", C.bad], ...(truth ? [["GNSS", C.gnss]] : [["95 % of GNSS by its own deviation", C.gnss]])]);
   const gnss = truth ? F.prior_err : F.pstd.map((std) => (known(std) ? 2.448 * std : null));

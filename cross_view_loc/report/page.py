@@ -91,7 +91,7 @@ def verdict(report: Report) -> str:
         if spread["within95"] is None:
             return f"{told}; without truth their errors are not known."
         return (
-            f"{told}; without truth their errors are not known, but {spread['within95']:.0%} of the accepted ones lie "
+            f"{told}; without truth their errors are not known, but {_percent(spread['within95'])} of the accepted ones lie "
             "within the joint 95 % region of estimate and GNSS."
         )
     median = row["accepted_position_median_m"]
@@ -116,21 +116,21 @@ def _truth_note(report: Report) -> str:
 def _figures(report: Report, spread: dict[str, Any]) -> str:
     row, counts = report.row, _counts(report.records)
     share = counts["accepted"] / max(len(report.records), 1)
-    tiles = [("accepted", f"{share:.0%}", f"of {len(report.records)} images")]
+    tiles = [("accepted", _percent(share), f"of {len(report.records)} images")]
     if report.truth is not None:
         tiles += [
             ("median error", _metres(row["accepted_position_median_m"]), "accepted images"),
             ("95 % below", _metres(row["accepted_position_p95_m"]), "accepted images"),
             ("GNSS median", _metres(row["prior_position_median_m"]), "the prior's error"),
             ("heading", _figure(row["heading_median_deg"], ".2f", "°"), "median error, all"),
-            ("in 95 % ellipsoid", _figure(row["coverage_95"], ".0%"), "should be 95 %"),
+            ("in 95 % ellipsoid", _percent(row["coverage_95"]), "should be 95 %"),
             ("NEES / 3", _figure(row["nees_per_dof"], ".2f"), "should be 1"),
         ]
     else:
         median = spread["accepted"][50] if spread["accepted"] else None
         tiles += [
             ("from GNSS", _metres(median), "median distance, accepted"),
-            ("consistent", _figure(spread["within95"], ".0%"), "within the joint 95 % region"),
+            ("consistent", _percent(spread["within95"]), "within the joint 95 % region"),
         ]
     tiles.append(("per image", _figure(row["frame_seconds_p50"], ".2f", " s"), "median computing time"))
     return "".join(
@@ -160,6 +160,10 @@ def _image(jpeg: bytes, alt: str, identity: str = "") -> str:
 
 def _figure(value: float | None, style: str, unit: str = "") -> str:
     return "–" if value is None else f"{format(value, style)}{unit}"
+
+
+def _percent(value: float | None) -> str:
+    return _figure(None if value is None else 100.0 * value, ".0f", " %")
 
 
 def _metres(value: float | None) -> str:
