@@ -91,8 +91,8 @@ def verdict(report: Report) -> str:
         if spread["within95"] is None:
             return f"{told}; without truth their errors are not known."
         return (
-            f"{told}; without truth their errors are not known, but {_percent(spread['within95'])} of the accepted ones "
-            "lie within the joint 95 % region of estimate and GNSS."
+            f"{told}; without truth their errors are not known, but {_percent(spread['within95'])} of the accepted "
+            "ones lie within the joint 95 % region of estimate and GNSS."
         )
     median = row["accepted_position_median_m"]
     which = "median error"
