@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from cross_view_loc.errors import InputError
-from cross_view_loc.parameter_file import read_parameter_file
 from cross_view_loc.settings import PARAMETERS, Settings, parameter_file_text, parameter_named
+from cross_view_loc.settings.parameter_file import read_parameter_file
 
 SHIPPED_FILE = Path(__file__).parents[1] / "config" / "localizer.yaml"
 

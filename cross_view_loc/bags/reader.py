@@ -14,8 +14,8 @@ from typing import Any
 from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.typesys import Stores, get_typestore
 
-from cross_view_loc.camera_settings import ONLY_CAMERA, CameraSettings
 from cross_view_loc.errors import InputError, MissingInputError
+from cross_view_loc.settings.cameras import ONLY_CAMERA, CameraSettings
 
 IMAGE_TYPES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")
 CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"

@@ -21,7 +21,6 @@ from cross_view_loc.bags.reader import (
     reference_topics,
 )
 from cross_view_loc.bags.results import FrameRecord
-from cross_view_loc.camera_settings import CameraSettings
 from cross_view_loc.errors import InputError, MapError, MissingInputError
 from cross_view_loc.geometry.geodesy import MapOrigin
 from cross_view_loc.geometry.transforms import Matrix
@@ -33,6 +32,7 @@ from cross_view_loc.inputs.poses import pose_of
 from cross_view_loc.inputs.roles import Source, input_key
 from cross_view_loc.inputs.stamps import Timeline, blend_transforms, stamp_ns, to_ns
 from cross_view_loc.settings import Settings
+from cross_view_loc.settings.cameras import CameraSettings
 from cross_view_loc.tracking.tracked import Locate, locate_tracked
 from cross_view_loc.tracking.tracker import Tracker
 

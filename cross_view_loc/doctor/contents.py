@@ -18,12 +18,12 @@ from cross_view_loc.bags.reader import (
     reference_topics,
 )
 from cross_view_loc.bags.runner import gives_attitude, named_topic
-from cross_view_loc.camera_settings import CameraSettings
 from cross_view_loc.doctor.findings import Finding, Group
 from cross_view_loc.doctor.stamps import StampRecord, stamp_findings
 from cross_view_loc.errors import InputError, MissingInputError
 from cross_view_loc.inputs.stamps import NS_PER_S
 from cross_view_loc.settings import Settings
+from cross_view_loc.settings.cameras import CameraSettings
 
 GROUP = Group("bag")
 KNOWN_TYPES = (*IMAGE_TYPES, CAMERA_INFO_TYPE, FIX_TYPE, ODOMETRY_TYPE, IMU_TYPE, *TF_TYPES)

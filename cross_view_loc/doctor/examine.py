@@ -17,7 +17,6 @@ from cross_view_loc.aerial.sources import AerialSource
 from cross_view_loc.bags.offline import map_origin
 from cross_view_loc.bags.reader import Bag, BagTopics
 from cross_view_loc.bags.runner import with_topics
-from cross_view_loc.camera_settings import CameraSettings
 from cross_view_loc.doctor import cameras, contents, gnss, headings, joined, machine, maps, motion, transforms
 from cross_view_loc.doctor.advice import advised_settings, parameter_file
 from cross_view_loc.doctor.findings import Finding, Group, Level, worst
@@ -28,6 +27,7 @@ from cross_view_loc.geometry.geodesy import MapProjection
 from cross_view_loc.geometry.transforms import Matrix
 from cross_view_loc.inputs.stamps import NS_PER_S, Timeline
 from cross_view_loc.settings import Settings
+from cross_view_loc.settings.cameras import CameraSettings
 
 T = TypeVar("T")
 

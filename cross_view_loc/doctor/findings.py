@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cross_view_loc.parameter import Value
+from cross_view_loc.settings.parameter import Value
 
 
 class Level(enum.IntEnum):

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cross_view_loc.camera_settings import ONLY_CAMERA
 from cross_view_loc.errors import InputError, MissingInputError
 from cross_view_loc.geometry.geodesy import MapProjection
 from cross_view_loc.geometry.transforms import Matrix, inverse, yaw_of
@@ -22,6 +21,7 @@ from cross_view_loc.inputs.roles import Role, input_key, sources_of
 from cross_view_loc.inputs.stamps import stamp_ns, to_ns
 from cross_view_loc.inputs.vehicle_motion import VehicleMotion
 from cross_view_loc.settings import Settings
+from cross_view_loc.settings.cameras import ONLY_CAMERA
 from cross_view_loc.types import Frame, Prior
 
 TIME_JUMP_S = 1.0

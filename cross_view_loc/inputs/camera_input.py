@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cross_view_loc.camera_settings import CameraSettings
 from cross_view_loc.errors import InputError, MissingInputError
 from cross_view_loc.geometry.cameras import Camera, from_camera_info
 from cross_view_loc.inputs.camera_text import read_calibration_file
@@ -17,6 +16,7 @@ from cross_view_loc.inputs.depth_images import decode_depth
 from cross_view_loc.inputs.images import decode
 from cross_view_loc.inputs.poses import bare_frame
 from cross_view_loc.inputs.stamps import stamp_ns
+from cross_view_loc.settings.cameras import CameraSettings
 
 DEPTHS_KEPT = 10
 

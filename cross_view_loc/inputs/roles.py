@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from cross_view_loc.camera_settings import ONLY_CAMERA
 from cross_view_loc.settings import Settings
+from cross_view_loc.settings.cameras import ONLY_CAMERA
 
 Role = Literal["camera_info", "depth", "fix", "odometry", "imu", "tf", "tf_static"]
 

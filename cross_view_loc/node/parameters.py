@@ -13,8 +13,8 @@ from rclpy.exceptions import InvalidParameterException, ParameterUninitializedEx
 from rclpy.node import Node
 
 from cross_view_loc.errors import InputError
-from cross_view_loc.parameter import Parameter, Value
 from cross_view_loc.settings import PARAMETERS, Settings, belongs_to_ros, camera_rows, hint_for
+from cross_view_loc.settings.parameter import Parameter, Value
 
 ARRAY_TYPES = {
     "double_array": rclpy.parameter.Parameter.Type.DOUBLE_ARRAY,

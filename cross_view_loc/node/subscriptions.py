@@ -15,10 +15,10 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu, NavSatFix
 from tf2_msgs.msg import TFMessage
 
-from cross_view_loc.camera_settings import CameraSettings
 from cross_view_loc.inputs.roles import Role, Source, sources_of
 from cross_view_loc.node.tf import TF_DEPTH
 from cross_view_loc.settings import Settings
+from cross_view_loc.settings.cameras import CameraSettings
 
 MESSAGE_TYPES: dict[Role, type] = {
     "camera_info": CameraInfo,

@@ -1,6 +1,6 @@
 """Every setting in one table: the node declares it, `config/localizer.yaml` lists it, `run --config` reads it.
 
-A setting is a field of `Settings` (`input_settings.py`, `method_settings.py`); its description, limits and choices
+A setting is a field of `Settings` (`inputs.py`, `method.py`); its description, limits and choices
 travel in the field's metadata, and `PARAMETERS` is the same table in the form the node, the YAML writer and the tests
 want. Names carry the unit.
 """
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cross_view_loc.camera_settings import CAMERA_SUFFIXES, ONLY_CAMERA, CameraSettings
-from cross_view_loc.contradictions import first_contradiction
 from cross_view_loc.errors import InputError
-from cross_view_loc.input_settings import InputSettings
-from cross_view_loc.method_settings import MethodSettings
-from cross_view_loc.parameter import Kind, Parameter, Value
-from cross_view_loc.parameter_file import read_parameter_file
+from cross_view_loc.settings.cameras import CAMERA_SUFFIXES, ONLY_CAMERA, CameraSettings
+from cross_view_loc.settings.contradictions import first_contradiction
+from cross_view_loc.settings.inputs import InputSettings
+from cross_view_loc.settings.method import MethodSettings
+from cross_view_loc.settings.parameter import Kind, Parameter, Value
+from cross_view_loc.settings.parameter_file import read_parameter_file
 
 if TYPE_CHECKING:
     from cross_view_loc.localizer import LocalizerSettings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cross_view_loc.parameter import setting
+from cross_view_loc.settings.parameter import setting
 
 _METHOD = "Method"
 _GATE = "Search and acceptance"
