@@ -24,7 +24,7 @@ EXAMPLES = """examples:
   for scripts:
     cross_view_loc run recording.mcap --map city.mbtiles --config car.yaml --out out --json
 
-  several drives, one process for each core, a folder for each drive:
+  several drives side by side, a folder for each:
     cross_view_loc run monday.mcap tuesday.mcap --map city.mbtiles --config car.yaml
   what Ctrl-C or a power cut ended:
     cross_view_loc run my_bag --map city.tif --resume

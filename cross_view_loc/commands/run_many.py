@@ -1,4 +1,4 @@
-"""Several bags at once: a process for each core, a folder for each bag, one bar for all."""
+"""Several bags at once: as many processes as keep the cores busy, a folder for each bag, one bar for all."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tqdm import tqdm
 from cross_view_loc.bags.results import refuse_full_folder, result_folder, resumed_folder, without_nan
 from cross_view_loc.commands.run_one import Done, Progress, run_bag
 from cross_view_loc.errors import CrossViewError, InputError
+from cross_view_loc.settings import Settings
 
 Counters = tuple[Any, Any]
 """Images expected and images done, shared between the processes."""
@@ -37,7 +38,7 @@ def run_many(options: argparse.Namespace) -> int:
         base = result_folder(options.out)
     context = multiprocessing.get_context("spawn")  # torch and threads do not survive a fork
     counters = context.Value("q", 0), context.Value("q", 0)
-    workers = min(len(options.bags), os.cpu_count() or 1)
+    workers = min(len(options.bags), _workers(options))
     results: dict[Path, Done | str] = {}
     started = time.perf_counter()
     with (
@@ -58,6 +59,13 @@ def run_many(options: argparse.Namespace) -> int:
                     print(_line(bag, results[bag]), file=sys.stderr)
     seconds = time.perf_counter() - started
     return _tell(options, results, seconds, base)
+
+
+def _workers(options: argparse.Namespace) -> int:
+    """As many as keep all cores busy with the threads that each takes, which do not depend on how many bags there are."""
+    cores = os.cpu_count() or 1
+    threads = Settings.from_yaml(options.config).threads if options.config else 0
+    return max(1, cores // (threads or max(1, cores // 2)))
 
 
 def _follow(

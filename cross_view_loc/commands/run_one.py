@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import os
 import sys
 import time
 from collections import Counter
@@ -65,7 +64,7 @@ def run_bag(
 ) -> Done:
     """Localize one bag by the command's options and write its results into `folder`, or where the options say.
 
-    All cores work on it unless `threads` is set. Ctrl-C and a bag that is damaged half-way end it early: what is done
+    The networks have as many threads as in the node: with others, sums round differently. Ctrl-C and a bag that is damaged half-way end it early: what is done
     is written and the journal kept. Raises InputError, MapError or ModelError when nothing can be done at all.
     """
     configured = Settings.from_yaml(options.config) if options.config else None
@@ -73,7 +72,7 @@ def run_bag(
     with open_run(bag, options.map, configured, show) as offline:
         span = offline.span(options.start, options.duration)
         where = _folder(options.resume, folder or options.out)
-        localizer = offline.localizer(_with_threads(offline.settings, progress is not None))
+        localizer = offline.localizer()
         with _journal(where, offline, options, localizer.locate) as journal:
             runner = offline.runner(journal.locate, options.stride)
             started = time.perf_counter()
@@ -166,13 +165,6 @@ def _folder(resume: bool, out: Path | None) -> Path:
     if (folder / "metrics.json").exists() and not (folder / journals.FILE_NAME).exists():
         raise InputError(f"the run in {folder} has reached its end; there is nothing to continue")
     return folder
-
-
-def _with_threads(settings: Settings, one_of_many: bool) -> Settings:
-    """Nothing else waits for the cores here, unlike in a vehicle; of many bags each has a core of its own."""
-    if settings.threads:
-        return settings
-    return dataclasses.replace(settings, threads=1 if one_of_many else os.cpu_count() or 1)
 
 
 def _first_timed(record: FrameRecord, journal: Journal) -> FrameRecord:
