@@ -62,7 +62,7 @@ def run_many(options: argparse.Namespace) -> int:
 
 
 def _workers(options: argparse.Namespace) -> int:
-    """As many as keep all cores busy with the threads that each takes, which do not depend on how many bags there are."""
+    """As many as keep all cores busy with the threads that each takes."""
     cores = os.cpu_count() or 1
     threads = Settings.from_yaml(options.config).threads if options.config else 0
     return max(1, cores // (threads or max(1, cores // 2)))

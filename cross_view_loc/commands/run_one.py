@@ -64,8 +64,9 @@ def run_bag(
 ) -> Done:
     """Localize one bag by the command's options and write its results into `folder`, or where the options say.
 
-    The networks have as many threads as in the node: with others, sums round differently. Ctrl-C and a bag that is damaged half-way end it early: what is done
-    is written and the journal kept. Raises InputError, MapError or ModelError when nothing can be done at all.
+    The networks have as many threads as in the node: with others, sums round differently. Ctrl-C and a bag that is
+    damaged half-way end it early: what is done is written and the journal kept. Raises InputError, MapError or
+    ModelError when nothing can be done at all.
     """
     configured = Settings.from_yaml(options.config) if options.config else None
     show = show_guesses if configured is None and progress is None else lambda topics: None
