@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from cross_view_loc.bags.offline import OfflineRun, open_run
-from cross_view_loc.bags.results import FrameRecord, result_folder, without_nan, write_json, write_results
+from cross_view_loc.bags.results import (
+    FrameRecord,
+    refuse_full_folder,
+    result_folder,
+    without_nan,
+    write_json,
+    write_results,
+)
 from cross_view_loc.bags.truth import RecordedTruth, read_recorded_truth, refuse_truth_of_elsewhere
 from cross_view_loc.commands.calibrate_bag import calibrate, calibration_text
 from cross_view_loc.commands.run import check_span, run_with_bar, show_guesses
@@ -53,6 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> int:
     """Localize the drive once and measure everything asked for on it."""
     check_span(options)
+    refuse_full_folder(options.out)
     configured = Settings.from_yaml(options.config) if options.config else None
     show = show_guesses if configured is None else lambda topics: None
     with open_run(options.bag, options.map, configured, show) as offline:

@@ -19,7 +19,7 @@ EXAMPLES = """examples:
     cross_view_loc train data --out town_data --seeds 1-45
     cross_view_loc train depth --data town_data --steps 2200
     cross_view_loc train matcher --data town_data --steps 3400
-    cross_view_loc train calibrate --seeds 8900-8903
+    cross_view_loc train calibrate --seeds 8900-8911
   on drives of your own, from recordings with RTK or other ground truth, going on from the weights of the package:
     cross_view_loc train manifest monday.mcap --map city.mbtiles --truth-topic /rtk/fix --out monday.csv
     cross_view_loc train manifest friday.mcap --map city.mbtiles --truth-topic /rtk/fix --out friday.csv
