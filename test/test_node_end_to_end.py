@@ -27,6 +27,7 @@ from cross_view_loc.aerial.sources import open_source
 from cross_view_loc.bags.reader import Bag
 from cross_view_loc.bags.runner import BagRunner, choose_topics
 from cross_view_loc.cli import main
+from cross_view_loc.demo.outcome import match_view
 from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection
 from cross_view_loc.geometry.transforms import from_quaternion, transform, yaw_of
 from cross_view_loc.inputs.assembler import FrameAssembler
@@ -193,3 +194,16 @@ def test_diagnostics_tell_counts_and_times(answer: Answer) -> None:
 def test_node_ends_with_status_0_and_no_traceback(answer: Answer) -> None:
     assert answer.status == 0, answer.log
     assert "Traceback" not in answer.log and "ready: images from /camera/front/image/compressed" in answer.log
+
+
+def test_the_demos_picture_shows_the_matches_of_its_image(drive: Path, answer: Answer) -> None:
+    settings = Settings.from_yaml(drive / "localizer.yaml")
+    projection = MapProjection(MapOrigin(*settings.map_origin), settings.map_projection)
+    aerial = AerialMap(open_source(drive / "map.mbtiles"), projection)
+    localizer = Localizer(aerial, settings.localizer_settings())
+    stamp = answer.images[len(answer.images) // 2]
+    with Bag(drive / "bag") as bag:
+        topics = choose_topics(bag, settings)
+        shown = match_view(bag, topics, settings, projection, aerial, stamp, localizer.locate)
+    assert shown is not None and shown.frame.stamp_ns == shown.estimate.stamp_ns == stamp
+    assert len(shown.estimate.matches) > 20

@@ -121,20 +121,21 @@ def match_view(
     locate: Locate,
 ) -> MatchView | None:  # fmt: skip
     """The image of that stamp through the offline runner, for its matches; None when it gives no estimate."""
-    frames: list[Frame] = []
+    taken: list[tuple[Frame, Estimate]] = []  # a record keeps neither the image nor its matches
 
     def locate_and_keep(given: Sequence[Frame], prior: Prior) -> Estimate:
-        frames.extend(given)
-        return locate(given, prior)
+        estimate = locate(given, prior)
+        taken.append((given[0], estimate))
+        return estimate
 
     runner = BagRunner(bag, topics, FrameAssembler(settings, projection), locate_and_keep)
     try:
-        (record,) = runner.run(stamp_ns, stamp_ns + 1)
+        runner.run(stamp_ns, stamp_ns + 1)
     except (InputError, ValueError):
         return None
-    if record.estimate is None:
+    if len(taken) != 1:
         return None
-    estimate = record.estimate
+    ((frame, estimate),) = taken
     forward_m = 0.25 * MATCH_PATCH_M  # the camera looks ahead: show more of what lies there
     patch = aerial.patch(
         estimate.east_m + forward_m * math.cos(estimate.yaw_rad),
@@ -143,7 +144,7 @@ def match_view(
         MATCH_PATCH_M / 560,
         estimate.yaw_rad,
     )
-    return MatchView(frames[0], estimate, patch)
+    return MatchView(frame, estimate, patch)
 
 
 def typical(compared: Compared, estimates: Sequence[Estimate]) -> Estimate | None:
