@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -45,8 +46,15 @@ class FrameRecord:
 
 
 def reasons(records: Iterable[FrameRecord]) -> Counter[str]:
-    """How often each reason for skipping or refusing occurred."""
-    return Counter(record.reason for record in records if record.reason)
+    """How often each reason for skipping or refusing occurred; the first stands for those of other numbers only."""
+    first: dict[str, str] = {}
+    given = (record.reason for record in records if record.reason)
+    return Counter(first.setdefault(without_numbers(reason), reason) for reason in given)
+
+
+def without_numbers(reason: str) -> str:
+    """A reason with … for its numbers, by which sentences of one kind are alike."""
+    return re.sub(r"\d+(?:\.\d+)?", "…", reason)
 
 
 def refuse_full_folder(out: Path | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cross_view_loc.bags.results import FrameRecord
+from cross_view_loc.bags.results import FrameRecord, without_numbers
 from cross_view_loc.evaluation.metrics import CHI2_95_3DOF, Truth, chi2_3dof_cdf, frame_error
 from cross_view_loc.evaluation.runs import truth_at
 from cross_view_loc.geometry.transforms import Matrix
@@ -158,7 +157,7 @@ def grouped_reasons(records: Iterable[FrameRecord]) -> list[dict[str, Any]]:
     counts: Counter[tuple[str, str]] = Counter()
     for record in records:
         if record.reason:
-            counts[(record.status, re.sub(r"\d+(?:\.\d+)?", "…", record.reason))] += 1
+            counts[(record.status, without_numbers(record.reason))] += 1
     return [{"status": status, "reason": reason, "count": count} for (status, reason), count in counts.most_common()]
 
 
