@@ -30,7 +30,7 @@ from cross_view_loc.aerial.patch import Patch
 from cross_view_loc.geometry.cameras import PinholeCamera
 from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection
 from cross_view_loc.geometry.transforms import R_BODY_OPTICAL, transform
-from cross_view_loc.node import match_panel
+from cross_view_loc.matching import match_panel
 from cross_view_loc.node.debug_markers import FOOTPRINT_REACH_M, footprint, markers, search_polygon
 from cross_view_loc.node.estimate_outputs import fix_message, status_message
 from cross_view_loc.settings import Settings

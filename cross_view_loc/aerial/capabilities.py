@@ -6,7 +6,6 @@ import contextlib
 import os
 from pathlib import Path
 
-from cross_view_loc import __version__
 from cross_view_loc.aerial.spec import SourceSpec
 from cross_view_loc.aerial.urls import redacted
 from cross_view_loc.aerial.wmts import resolved
@@ -50,8 +49,7 @@ def _fetched(spec: SourceSpec) -> bytes:
     except ImportError:
         raise MapError(f"{spec.name} is on the network, which needs httpx; run pip install httpx.") from None
     shown = redacted(spec.capabilities_url)
-    agent = f"cross_view_loc/{__version__} ({spec.user_agent_contact or 'no contact given'})"
-    headers = {"User-Agent": agent, **spec.request_headers()}
+    headers = {"User-Agent": spec.user_agent, **spec.request_headers()}
     document = bytearray()
     try:
         address = spec.capabilities_url.replace("{key}", spec.api_key())

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from cross_view_loc import __version__
-from cross_view_loc.aerial.http_answer import Reply, TileAnswer, quoted_text
+from cross_view_loc.aerial.http_answer import Reply, TileAnswer, quoted_text, unasked
 from cross_view_loc.aerial.http_policy import (
     REFUSALS,
     BackOff,
@@ -80,9 +79,9 @@ class TileClient:
         except MissingInputError as error:
             return self._refuse(str(error), None)
         with self._turns:
-            if self._idle() is None and not self._rate.wait(self._closed):
+            if unasked(self.refusal, self.back_off) is None and not self._rate.wait(self._closed):
                 return TileAnswer("failed", reason=self._says(key, "the program is ending"), was_asked=False)
-            idle = self._idle()
+            idle = unasked(self.refusal, self.back_off)
             if idle is not None:
                 return idle
             headers = {"If-None-Match": etag} if etag else {}
@@ -120,11 +119,10 @@ class TileClient:
             hidden += [word for value in hidden for word in value.split() if len(word) >= 8]
             self._secrets = Secrets([self.spec.api_key(), *hidden])
             self._secrets.guard()
-            contact = self.spec.user_agent_contact or "no contact given"
             self._http = httpx.Client(
                 # Compressed pictures do not shrink; asking for none keeps decompression bombs away.
                 headers={
-                    "User-Agent": f"cross_view_loc/{__version__} ({contact})",
+                    "User-Agent": self.spec.user_agent,
                     "Accept": "image/webp,image/png,image/jpeg,*/*;q=0.1",
                     "Accept-Encoding": "identity",
                 },
@@ -132,15 +130,6 @@ class TileClient:
                 limits=httpx.Limits(max_connections=self.spec.connections),
             )
             return self._http
-
-    def _idle(self) -> TileAnswer | None:
-        """The answer when the server is not to be asked now."""
-        if self.refusal:
-            return TileAnswer("refused", reason=self.refusal, was_asked=False)
-        remaining_s = self.back_off.remaining_s
-        if remaining_s > 0.0:
-            return TileAnswer("failed", reason=self.back_off.reason, retry_after_s=remaining_s, was_asked=False)
-        return None
 
     def _ask(self, http: httpx.Client, address: str, headers: dict[str, str]) -> Reply:
         own = self._own_headers

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from cross_view_loc.aerial.http_policy import BackOff
 from cross_view_loc.aerial.tiles import TileKey
 
 Status = Literal["ok", "not_modified", "missing", "refused", "failed"]
@@ -33,6 +34,16 @@ class TileAnswer:
     """False when the server is left in peace after earlier failures."""
     same_as: tuple[TileKey, ...] = ()
     """Tiles given out before as imagery that a placeholder has now been recognized in."""
+
+
+def unasked(refusal: str, back_off: BackOff) -> TileAnswer | None:
+    """The answer when a server is not to be asked now: refused for good, or failed lately; None when it may be."""
+    if refusal:
+        return TileAnswer("refused", reason=refusal, was_asked=False)
+    remaining_s = back_off.remaining_s
+    if remaining_s > 0.0:
+        return TileAnswer("failed", reason=back_off.reason, retry_after_s=remaining_s, was_asked=False)
+    return None
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from cross_view_loc import __version__
-from cross_view_loc.aerial.http_answer import TileAnswer
+from cross_view_loc.aerial.http_answer import TileAnswer, unasked
 from cross_view_loc.aerial.http_policy import REFUSALS, BackOff, RateLimit
 from cross_view_loc.aerial.spec import SourceSpec
 from cross_view_loc.aerial.tiles import TileKey
@@ -47,9 +46,9 @@ class RasterClient:
 
     def fetch(self, key: TileKey, etag: str = "", last_modified: str = "") -> TileAnswer:
         """The tile as lossless PNG, transparent where the raster has nothing."""
-        if self._idle() is None and not self._rate.wait(self._closed):
+        if unasked(self.refusal, self.back_off) is None and not self._rate.wait(self._closed):
             return TileAnswer("failed", reason=f"{self.spec.name}: the program is ending.", was_asked=False)
-        idle = self._idle()
+        idle = unasked(self.refusal, self.back_off)
         if idle is not None:
             return idle
         try:
@@ -85,15 +84,6 @@ class RasterClient:
         with self._lock:
             self._raster = None
 
-    def _idle(self) -> TileAnswer | None:
-        """The answer when the server is not to be asked now."""
-        if self.refusal:
-            return TileAnswer("refused", reason=self.refusal, was_asked=False)
-        remaining_s = self.back_off.remaining_s
-        if remaining_s > 0.0:
-            return TileAnswer("failed", reason=self.back_off.reason, retry_after_s=remaining_s, was_asked=False)
-        return None
-
     def _failed(self, key: TileKey, problem: str, is_lasting: bool) -> TileAnswer:
         """Ask again later, or never where the problem lasts: a refusal, a wrong address, a file that is no map."""
         reason = f"{self.spec.name}, tile {key}: {problem.rstrip('.')}"
@@ -113,7 +103,6 @@ class RasterClient:
             if self._raster is None:
                 spec = self.spec
                 address = spec.url.replace("{key}", spec.api_key())
-                agent = f"cross_view_loc/{__version__} ({spec.user_agent_contact or 'no contact given'})"
-                headers = {"User-Agent": agent, **spec.request_headers()}
+                headers = {"User-Agent": spec.user_agent, **spec.request_headers()}
                 self._raster = GeotiffSource(address, spec.crs, redacted(spec.url), headers)
             return self._raster

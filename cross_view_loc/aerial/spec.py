@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from cross_view_loc import __version__
 from cross_view_loc.aerial import spec_values as values
 from cross_view_loc.aerial.offsets import OffsetRegion
 from cross_view_loc.aerial.tiles import WORLD_BOUNDS_DEG
@@ -139,6 +140,11 @@ class SourceSpec:
                 f"{self.name} needs an API key; set the environment variable {self.api_key_env} to it."
             )
         return key
+
+    @property
+    def user_agent(self) -> str:
+        """How we call ourselves to servers: version and contact."""
+        return f"cross_view_loc/{__version__} ({self.user_agent_contact or 'no contact given'})"
 
     def request_headers(self) -> dict[str, str]:
         """Headers with the API key filled in; never log them."""

@@ -15,8 +15,8 @@ from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
 from cross_view_loc.geometry.transforms import apply
+from cross_view_loc.matching.match_panel import agrees, ellipse, placed_point, search_outline
 from cross_view_loc.node.conversions import to_time
-from cross_view_loc.node.match_panel import agrees, ellipse, placed_point, search_outline
 from cross_view_loc.types import Estimate, Frame, Prior
 
 FOOTPRINT_REACH_M = 40.0

@@ -25,9 +25,9 @@ from cross_view_loc.aerial.map import AerialMap
 from cross_view_loc.aerial.patch import Patch
 from cross_view_loc.errors import MapError
 from cross_view_loc.geometry.transforms import transform
+from cross_view_loc.matching.match_panel import Panel, draw, jpeg, panel_square
 from cross_view_loc.node.conversions import to_time, transform_message
 from cross_view_loc.node.debug_markers import markers, search_polygon
-from cross_view_loc.node.match_panel import Panel, draw, jpeg, panel_square
 from cross_view_loc.settings import Settings
 from cross_view_loc.tracking.tracked import Located
 from cross_view_loc.types import Frame

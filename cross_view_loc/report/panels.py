@@ -15,7 +15,7 @@ from cross_view_loc.errors import InputError, MapError
 from cross_view_loc.evaluation.runs import truth_at
 from cross_view_loc.geometry.transforms import Matrix
 from cross_view_loc.inputs.stamps import Timeline, to_ns
-from cross_view_loc.node.match_panel import Panel, draw, jpeg, panel_square
+from cross_view_loc.matching.match_panel import Panel, draw, jpeg, panel_square
 from cross_view_loc.report.series import residual
 from cross_view_loc.tracking.tracked import Locate
 from cross_view_loc.types import Estimate, Frame, Prior

@@ -127,11 +127,17 @@ def fit(scored: Sequence[ScoredFrame]) -> tuple[Calibration, str]:
     plain = options[int(np.argmin(losses))]
     summaries = [_summary(frame, plain) for frame in scored]
     hits = [math.hypot(error[0], error[1]) < MODE_RADIUS_M for _, error in summaries]
-    fitted = [frame for frame, (posterior, _) in zip(scored, summaries, strict=True) if posterior.confidence > SURE]
+    sure = [(frame, *found) for frame, found in zip(scored, summaries, strict=True) if found[0].confidence > SURE]
+    # A covariance is what other modes add plus the factor times the mode's own, which the summaries have at 1.
+    of_others = [_summary(frame, replace(plain, covariance_factor=0.0))[0].covariance for frame, _, _ in sure]
 
     def distances(factor: float) -> NDArray[np.float64]:
-        trial = replace(plain, covariance_factor=factor)
-        return np.array([_distance(*_summary(frame, trial)) for frame in fitted])
+        return np.array(
+            [
+                _distance(others + factor * (posterior.covariance - others), error)
+                for others, (_, posterior, error) in zip(of_others, sure, strict=True)
+            ]
+        )
 
     def sharpness(factor: float) -> float:
         """1 / mean NEES: rises with the factor."""
@@ -140,7 +146,7 @@ def fit(scored: Sequence[ScoredFrame]) -> tuple[Calibration, str]:
     def coverage(factor: float) -> float:
         return float((distances(factor) <= CHI2_95_3DOF).mean())
 
-    factor = math.sqrt(_bisect(sharpness, 1.0) * _bisect(coverage, 0.95)) if len(fitted) >= 20 else 1.0
+    factor = math.sqrt(_bisect(sharpness, 1.0) * _bisect(coverage, 0.95)) if len(sure) >= 20 else 1.0
     best = replace(plain, covariance_factor=factor)
     mean_confidence = float(np.mean([posterior.confidence for posterior, _ in summaries]))
     report = (
@@ -164,9 +170,9 @@ def _summary(frame: ScoredFrame, calibration: Calibration) -> tuple[Posterior, N
     return summarize(volume, frame.lattice, mode, calibration), error
 
 
-def _distance(posterior: Posterior, error: NDArray[np.float64]) -> float:
+def _distance(covariance: Tensor, error: NDArray[np.float64]) -> float:
     """Squared Mahalanobis distance."""
-    return float(error @ np.linalg.solve(posterior.covariance.double().numpy(), error))
+    return float(error @ np.linalg.solve(covariance.double().numpy(), error))
 
 
 def _bisect(rising: Callable[[float], float], wanted: float, low: float = 0.02, high: float = 50.0) -> float:
