@@ -35,6 +35,7 @@ from cross_view_loc.matching.loc2.pipeline import Loc2Matcher, Loc2Settings, loc
 from cross_view_loc.matching.matches import guided_matches
 from cross_view_loc.matching.posterior import read_calibration
 from cross_view_loc.matching.search import aerial_features, heading_sectors, make_lattice, parts
+from cross_view_loc.matching.window import GroundWindow, WindowSettings
 from cross_view_loc.networks.weights import DEPTH_FILE, MATCHER_FILE, SHIPPED
 from cross_view_loc.types import Estimate, Frame, Prior
 
@@ -50,6 +51,11 @@ class LocalizerSettings:
     min_confidence: float = 0.9
     max_position_std_m: float = 2.0
     min_inlier_ratio: float = 0.35
+    window_frames: int = 1
+    window_length_m: float = 20.0
+    window_spacing_m: float = 2.0
+    odometry_drift_share: float = 0.03
+    odometry_yaw_drift_deg_per_m: float = 0.1
     map_std_m: float = 0.3
     covariance_scale: float = 1.0
     seed: int = 0
@@ -83,6 +89,8 @@ class Localizer:
         self.calibration = read_calibration(metadata, self.depth.kind, self.settings.estimator)
         self.aerial = AerialFeatureCache(aerial_map, self.matcher, self.device)
         self.published = load_published(self.settings, self.device)
+        self.window = GroundWindow()
+        """Ground cells of the last moments."""
         self.stage_seconds: dict[str, float] = {}
         """Durations of the last call's stages."""
 
@@ -104,6 +112,7 @@ class Localizer:
     def locate(self, frames: Sequence[Frame], prior: Prior) -> Estimate:
         """Estimate the pose of `base_link` at the first frame's stamp; all frames share one body frame.
 
+        With `window_frames` above 1, ground of earlier moments counts too, as far as the frames tell the motion since.
         Raises NoImageryError when the map has nothing at the prior, InputError when an image does not fit its camera.
         A match that cannot be trusted is no error: the estimate says `accepted=False` and why.
         """
@@ -112,7 +121,7 @@ class Localizer:
             found = locate_loc2(frames, prior, self.aerial.source, self.published, self.depth, published)
             return replace(found, covariance=found.covariance * self.settings.covariance_scale)
         clock = _Clock(self.stage_seconds)
-        ground = observe_ground(frames, self.matcher, self.depth, self.device)  # features, depth, lifting
+        ground = self.look(frames)
         clock.lap("ground")
         if len(ground.cells.weight) < FEWEST_CELLS:
             return refused(prior, f"only {len(ground.cells.weight)} ground cells are in view; is the camera covered?")
@@ -122,9 +131,15 @@ class Localizer:
         clock.lap("estimate")
         return estimate
 
+    def look(self, frames: Sequence[Frame]) -> GroundObservation:
+        """Features, depth and lifting of the frames, joined with the window's; the next moments see them too."""
+        ground = observe_ground(frames, self.matcher, self.depth, self.device)
+        self.window.settings = window_settings(self.settings)
+        return self.window.join(frames, ground)
+
     def score(self, frames: Sequence[Frame], prior: Prior) -> list[Candidate]:
         """The scored lattices and their modes, before gate and covariance: what calibration and pictures need."""
-        ground = observe_ground(frames, self.matcher, self.depth, self.device)
+        ground = self.look(frames)
         return self._candidates(frames, ground, prior, _Clock({}))
 
     def _candidates(
@@ -142,7 +157,7 @@ class Localizer:
             (rotation, yaws, part) for rotation, yaws in sectors for part in parts(prior, rotation, is_disc)
         ):
             try:
-                aerial = aerial_features(self.aerial, frames, part, rotation_rad)
+                aerial = aerial_features(self.aerial, frames, part, rotation_rad, self.window.reach_m)
             except NoImageryError as error:  # beyond the map's edge, where the rest of a wide search need not lie
                 nothing_there = error
                 continue
@@ -219,6 +234,17 @@ def make_depth(name: str, folder: Path, device: str) -> DepthSource:
     if name == "learned":
         return LearnedDepth(folder / DEPTH_FILE, device)
     raise InputError(f"there is no depth source '{name}'; choose learned or flat")
+
+
+def window_settings(settings: LocalizerSettings) -> WindowSettings:
+    """The window of the settings."""
+    return WindowSettings(
+        settings.window_frames,
+        settings.window_length_m,
+        settings.window_spacing_m,
+        settings.odometry_drift_share,
+        math.radians(settings.odometry_yaw_drift_deg_per_m),
+    )
 
 
 def load_published(settings: LocalizerSettings, device: str) -> Loc2Matcher | None:

@@ -27,6 +27,9 @@ class Frame:
     ground_z_m: float = 0.0
     """Height of the ground under the vehicle in the level body frame; 0 when `base_link` lies on the ground."""
     name: str = "camera"
+    T_odom_base: NDArray[np.float64] | None = None
+    """(4, 4) pose of `base_link` at the stamp in a frame that moves smoothly (odometry), which joins frames of several
+    moments. None: nobody measures motion."""
     depth_m: NDArray[np.float32] | None = None
     """(h, w) measured z-depth along the optical axis, registered to the image at any size; 0 where unknown."""
 

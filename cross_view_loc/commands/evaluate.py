@@ -64,7 +64,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--gap", action="append", choices=GAP_CHOICES, help="between map and camera; repeatable; default mild"
     )
     town.add_argument("--region", action="append", choices=REGION_CHOICES, help="repeatable; default town")
-    town.add_argument("--window", type=int, choices=(1,), default=1, help="frames per estimate")
+    town.add_argument(
+        "--window",
+        type=int,
+        action="append",
+        metavar="N",
+        help="moments an estimate, joined by odometry; repeatable; default 1",
+    )
     town.add_argument("--depth", action="append", choices=DEPTHS, help="repeatable; default learned and flat")
     town.add_argument(
         "--estimator",
@@ -104,6 +110,7 @@ def execute(options: argparse.Namespace) -> int:
         options.estimator or ["consensus"],
         options.cameras,
         options.model or [""],
+        options.window or [1],
     )
 
     def base(gap: str) -> LocalizerSettings:
@@ -184,6 +191,7 @@ SETTING_COLUMNS = (
     ("model", "model", ""),
     ("depth", "depth", ""),
     ("estimator", "estimator", ""),
+    ("window", "window", ""),
 )
 ALWAYS_SHOWN = ("depth", "estimator")
 COLUMNS = (

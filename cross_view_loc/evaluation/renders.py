@@ -18,6 +18,7 @@ from cross_view_loc.geometry.cameras import Camera, EquirectangularCamera, Pinho
 
 ORTHO_METERS_PER_PIXEL = 0.2
 DRIVE_SECONDS = 90.0
+_RECORDINGS = ("simulate.py", "recording.py", "messages.py")
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class DriveSetting:
     gap: str = "mild"
     region: str = "town"
     town_size_m: float = 400.0
+    between: int = 0
+    """Moments rendered between two of the `frames`: what a window over time sees on its way."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,8 @@ def render_drive(setting: DriveSetting, device: str = "cpu") -> RenderedDrive:
     drive = world.town.drive(seed=setting.seed, duration_s=DRIVE_SECONDS)
     orthophoto = world.orthophoto(ORTHO_METERS_PER_PIXEL)
     renderer = world.drive_renderer(drive)
-    times_s = [float(t_s) for t_s in np.linspace(0.5, drive.duration_s - 0.5, setting.frames)]
+    count = (setting.frames - 1) * (setting.between + 1) + 1
+    times_s = [float(t_s) for t_s in np.linspace(0.5, drive.duration_s - 0.5, count)]
     T_map_base = np.stack([drive.T_map_base(t_s) for t_s in times_s])
     shots = []
     for mounted in make_rig(setting.cameras).cameras:
@@ -130,11 +134,13 @@ def cache_key(setting: DriveSetting, device: str) -> str:
 
 @lru_cache(maxsize=1)
 def _sources_digest() -> str:
-    """Of the simulation's sources and of this file."""
+    """Of the simulation's sources, those aside that only write recordings, and of this file."""
     from cross_view_loc import simulation
 
     digest = hashlib.sha256(Path(__file__).read_bytes())
     for source in sorted(Path(str(simulation.__file__)).parent.glob("*.py")):
+        if source.name in _RECORDINGS:
+            continue
         digest.update(source.name.encode() + source.read_bytes())
     return digest.hexdigest()
 

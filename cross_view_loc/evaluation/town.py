@@ -39,6 +39,8 @@ class TownFrame:
     """Rendered depth of each image, for the oracle."""
     prior: Prior
     truth: Truth
+    is_measured: bool = True
+    """False: only looked at on the way, for a window over time."""
     place: str = "street"
     """Kind of place: junction, street or bend."""
 
@@ -66,13 +68,15 @@ def make_bench(
     gap: str = "mild",
     region: str = "town",
     cache: Path | None = None,
+    between: int = 0,
 ) -> TownBench:
     """Render a town's orthophoto and `frames` evenly spaced moments of a 90 s drive. Same arguments, same bench.
 
-    `cache`: a folder that keeps what was rendered. Raises InputError for an unknown protocol.
+    `cache`: a folder that keeps what was rendered. `between`: moments between two of them for a window over time to
+    look at. Raises InputError for an unknown protocol.
     """
     cameras = cameras_of(protocol, cameras)
-    setting = DriveSetting(seed, frames, cameras, gap, region, town_size_m)
+    setting = DriveSetting(seed, frames, cameras, gap, region, town_size_m, between)
     return with_priors(rendered_drive(setting, device, cache), protocol)
 
 
@@ -82,25 +86,41 @@ def cameras_of(protocol: str, cameras: str) -> str:
 
 
 def with_priors(drive: RenderedDrive, protocol: str = "offset") -> TownBench:
-    """A rendered drive with the priors of a protocol and the IMU's error of attitude. Raises InputError for others."""
-    from cross_view_loc.simulation.sensors import attitude_error
+    """A rendered drive with the priors of a protocol, the IMU's error of attitude and odometry's drift.
+
+    Raises InputError for another protocol.
+    """
+    from cross_view_loc.simulation.sensors import attitude_error, drifting_odometry
 
     if protocol not in PROTOCOLS:
         raise InputError(f"there is no protocol '{protocol}'; choose {', '.join(PROTOCOLS)}")
     seed = drive.setting.seed
-    rng = np.random.default_rng([seed, 5])
+    drawn = np.random.default_rng([seed, 5])
+    interval_s = float(np.diff(drive.stamps_ns[:2]).sum()) / 1e9
+    T_odom_base = drifting_odometry(np.random.default_rng([seed, 6]), drive.T_map_base, interval_s)
+    on_way = np.random.default_rng([seed, 7])  # so that priors and attitude are the same without moments on the way
     moments = []
     for index, T_map_base in enumerate(drive.T_map_base):
+        is_measured = index % (drive.setting.between + 1) == 0
+        rng = drawn if is_measured else on_way
         stamp_ns = int(drive.stamps_ns[index])
         R_level_base = level_rotation(T_map_base[:3, :3]) @ attitude_error(rng)
         frames = tuple(
-            Frame(shots.images[index], shots.camera, stamp_ns, shots.T_base_camera, R_level_base, name=shots.name)
+            Frame(
+                shots.images[index],
+                shots.camera,
+                stamp_ns,
+                shots.T_base_camera,
+                R_level_base,
+                name=shots.name,
+                T_odom_base=T_odom_base[index],
+            )
             for shots in drive.shots
         )
         truth = Truth(float(T_map_base[0, 3]), float(T_map_base[1, 3]), yaw_of(T_map_base))
         depth_m = tuple(shots.depth_m[index] for shots in drive.shots)
         prior = _prior(truth, protocol, stamp_ns, rng)
-        moments.append(TownFrame(seed, frames, depth_m, prior, truth, drive.places[index]))
+        moments.append(TownFrame(seed, frames, depth_m, prior, truth, is_measured, drive.places[index]))
     name = f"orthophoto of {drive.setting.region} {seed}"
     orthophoto = ImageMap(drive.orthophoto, ORTHO_METERS_PER_PIXEL, name=name)
     return TownBench(seed, orthophoto, tuple(moments), drive.setting.gap, drive.setting.region, drive.map_shift_m)
@@ -141,9 +161,14 @@ def announce(localizer: Localizer, moment: TownFrame) -> None:
 def evaluate_bench(
     bench: TownBench, localizer: Localizer, on_frame: Callable[[TownFrame, Estimate, FrameError], None] | None = None
 ) -> Iterator[FrameError]:
-    """Errors of a localizer (whose map is the bench's orthophoto) over the bench's frames."""
+    """Errors of a localizer (whose map is the bench's orthophoto) over the bench's measured frames."""
     for moment in bench.frames:
+        if not moment.is_measured and localizer.settings.window_frames < 2:
+            continue
         announce(localizer, moment)
+        if not moment.is_measured:
+            localizer.look(moment.frames)
+            continue
         started = time.perf_counter()
         estimate = localizer.locate(moment.frames, moment.prior)
         seconds = time.perf_counter() - started

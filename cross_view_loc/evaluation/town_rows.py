@@ -18,6 +18,9 @@ from cross_view_loc.localizer import Localizer, LocalizerSettings
 from cross_view_loc.types import Estimate
 
 ALL_PLACES = "all"
+WINDOW_LENGTH_M = 60.0
+ON_THE_WAY = 4
+"""Moments between two measured ones where a window over time is measured: some 3 m apart on a drive of 50."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class RowSetting:
     def slug(self) -> str:
         """A name for files."""
         parts = [self.protocol, self.gap, self.region, self.depth, self.estimator, self.cameras, self.model_name]
+        parts += [f"window{self.window}"] if self.window > 1 else []
         return re.sub(r"[^\w.-]+", "-", "_".join(parts))
 
     @property
@@ -81,13 +85,14 @@ def combine(
     estimators: Sequence[str],
     cameras: str,
     models: Sequence[str],
+    windows: Sequence[int] = (1,),
 ) -> list[RowSetting]:
     """Every combination once, in the order of the arguments; the protocol may choose the cameras."""
-    products = itertools.product(protocols, gaps, regions, models, depths, estimators)
+    products = itertools.product(protocols, gaps, regions, models, depths, estimators, windows)
     return list(
         dict.fromkeys(
-            RowSetting(protocol, gap, region, depth, estimator, cameras_of(protocol, cameras), model)
-            for protocol, gap, region, model, depth, estimator in products
+            RowSetting(protocol, gap, region, depth, estimator, cameras_of(protocol, cameras), model, window)
+            for protocol, gap, region, model, depth, estimator, window in products
         )
     )
 
@@ -113,7 +118,8 @@ def measure(
         for (region, gap, cameras), group in _by_drive(settings):
             name = f"{region} {seed} {gap} {cameras}"
             on_render(name)
-            drive = rendered_drive(DriveSetting(seed, frames, cameras, gap, region, town_size_m), cache=cache)
+            between = ON_THE_WAY if any(setting.window > 1 for setting in group) else 0
+            drive = rendered_drive(DriveSetting(seed, frames, cameras, gap, region, town_size_m, between), cache=cache)
             for setting in group:
                 for _ in _measure_row(results[setting], drive, base(gap)):
                     on_frame(name)
@@ -149,6 +155,8 @@ def make_localizer(setting: RowSetting, drive: RenderedDrive, base: LocalizerSet
     # The network is the inner source of relative depth, and stands in the settings where the oracle replaces it.
     named = "flat" if setting.depth == "flat" else "learned"
     settings = replace(base, depth=named, estimator=setting.estimator, weights_dir=setting.model)
+    # The moments are a few metres apart: all that the window holds shall be used.
+    settings = replace(settings, window_frames=setting.window, window_length_m=WINDOW_LENGTH_M)
     localizer = Localizer(with_priors(drive).orthophoto, settings, TrueDepth() if setting.depth == "true" else None)
     if setting.depth == "relative":
         localizer.depth = UnknownScaleDepth(localizer.depth, drive.setting.seed)

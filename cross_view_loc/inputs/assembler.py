@@ -208,6 +208,7 @@ class FrameAssembler:
             T_base_camera = self._motion.mount(optical_frame, stamp)
             R_level_base = self._level(stamp)
             depth_m = self._depth(own, stamp)
+            T_odom_base = self._motion.pose(stamp)
         return Frame(
             own.picture(image_message, calibration),
             calibration,
@@ -216,6 +217,7 @@ class FrameAssembler:
             R_level_base,
             self._settings.ground_height_in_base_m,
             name=camera,
+            T_odom_base=T_odom_base,
             depth_m=depth_m,
         )
 
@@ -226,6 +228,7 @@ class FrameAssembler:
         return dataclasses.replace(
             frame,
             stamp_ns=first.stamp_ns,
+            T_odom_base=first.T_odom_base,
             T_base_camera=moved @ frame.T_base_camera,
             R_level_base=first.R_level_base,
         )

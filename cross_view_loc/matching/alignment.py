@@ -18,7 +18,6 @@ from cross_view_loc.geometry.procrustes import procrustes_covariance
 from cross_view_loc.geometry.robust import PoseLimits, RobustSettings, align_robustly
 from cross_view_loc.matching.aerial_cache import AerialFeatures
 from cross_view_loc.matching.consensus import (
-    GroundCells,
     Lattice,
     Layer,
     Mode,
@@ -153,8 +152,8 @@ def _find_modes(
 
 def _layers(ground: GroundObservation, aerial: AerialFeatures, matcher: Matcher, count: int) -> list[Layer]:
     return [
-        Layer(aerial.descriptors, _strongest(ground.cells, count), float(matcher.score_sharpness)),
-        Layer(aerial.fine, _strongest(ground.fine, count), float(matcher.fine_sharpness)),
+        Layer(aerial.descriptors, ground.cells.strongest(count), float(matcher.score_sharpness)),
+        Layer(aerial.fine, ground.fine.strongest(count), float(matcher.fine_sharpness)),
     ]
 
 
@@ -184,16 +183,3 @@ def _align_matches(
     covariance = torch.eye(4)
     covariance[:3, :3] = procrustes_covariance(source, matches.points_patch, aligned.inlier_weight, solution).cpu()
     return Mode(pose, aligned.score, covariance), replace(matches, weight=aligned.inlier_weight)
-
-
-def _strongest(cells: GroundCells, count: int) -> GroundCells:
-    if len(cells.weight) <= count:
-        return cells
-    top = cells.weight.topk(count)
-    scale = cells.weight.sum() / top.values.sum()
-    return replace(
-        cells,
-        descriptors=cells.descriptors[top.indices],
-        weight=top.values * scale,
-        points_body=cells.points_body[top.indices],
-    )

@@ -32,6 +32,28 @@ class GroundCells:
     """(T,) confidence, scaled so that a view of ordinary content sums to a few units."""
     points_body: Tensor
     """(T, 2) x forward, y left, metres."""
+    origins_body: Tensor | None = None
+    """(T, 2) where the vehicle was when it saw each cell, about which an error of the depth's scale acts: odometry in
+    between has no part in it. None: all were seen from here."""
+
+    def scaled(self, scale: Tensor | float) -> Tensor:
+        """The points with the depth's scale corrected, (T, 2), or (…, T, 2) for scales (…, 1, 1)."""
+        if self.origins_body is None:
+            return self.points_body * scale
+        return self.origins_body + (self.points_body - self.origins_body) * scale
+
+    def take(self, index: Tensor) -> GroundCells:
+        """The cells of an index or a mask."""
+        origins = None if self.origins_body is None else self.origins_body[index]
+        return GroundCells(self.descriptors[index], self.weight[index], self.points_body[index], origins)
+
+    def strongest(self, count: int) -> GroundCells:
+        """The `count` cells of the largest weight, which then weigh as much as all did."""
+        if len(self.weight) <= count:
+            return self
+        top = self.weight.topk(count)
+        kept = self.take(top.indices)
+        return replace(kept, weight=top.values * (self.weight.sum() / top.values.sum()))
 
 
 @dataclass(frozen=True)
@@ -163,7 +185,6 @@ def score_lattice(
     cells = aerial.shape[-1]
     size = fft_size(cells, lattice.radius_cells)
     spectrum = aerial_spectrum(aerial[None], size)
-    points = body_to_patch(ground.points_body)
     side = 2 * lattice.radius_cells + 1
     log_scales = lattice.log_scales.tolist()
     shape = (len(log_scales), len(lattice.headings_rad), side, side)
@@ -172,8 +193,9 @@ def score_lattice(
     headings = list(range(len(lattice.headings_rad)))
     for index in sorted(range(len(log_scales)), key=lambda index: index != central):
         penalty = 0.5 * (log_scales[index] / lattice.log_scale_std) ** 2
+        points = body_to_patch(ground.scaled(math.exp(log_scales[index])))
         for k in headings:
-            placed = rotate(points * math.exp(log_scales[index]), lattice.headings_rad[k]) + lattice.prior
+            placed = rotate(points, lattice.headings_rad[k]) + lattice.prior
             template = splat(ground.descriptors[None], ground.weight[None], placed[None], cells, size)
             volume[index, k] = correlate(template, spectrum, size, lattice.radius_cells)[0] * sharpness - penalty
         if index == central:  # other scales only where a heading has a chance at all
@@ -200,12 +222,12 @@ def score_poses(
     """Log-scores (P,) of continuous poses (P, 4): right, up, heading offset, log-scale, in patch coordinates."""
     scores = -0.5 * (poses[:, 3] / log_scale_std) ** 2
     for layer in layers:
-        points = body_to_patch(layer.ground.points_body)
         weighted = layer.ground.descriptors * layer.ground.weight[:, None]
-        step = max(1, at_most * 32 // max(len(points), 1))
+        step = max(1, at_most * 32 // max(len(weighted), 1))
         found = []
         for chunk in poses.split(step):
-            placed = rotate(points * chunk[:, None, 3:].exp(), chunk[:, 2]) + chunk[:, None, :2]
+            points = body_to_patch(layer.ground.scaled(chunk[:, None, 3:].exp()))
+            placed = rotate(points, chunk[:, 2]) + chunk[:, None, :2]
             grid = placed * placed.new_tensor([2 / patch_m, -2 / patch_m])
             under = F.grid_sample(layer.aerial[None], grid[None], align_corners=False, padding_mode="zeros")[0]
             found.append((under * weighted.T[:, None, :]).sum((0, 2)))

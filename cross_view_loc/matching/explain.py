@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from cross_view_loc.matching.aerial_cache import AerialFeatures
 from cross_view_loc.matching.ground import GroundObservation
 from cross_view_loc.matching.matches import CellMatches
@@ -15,8 +17,9 @@ EXPLAINED = 200
 def explain(
     frames: Sequence[Frame], ground: GroundObservation, aerial: AerialFeatures, matches: CellMatches
 ) -> tuple[Match, ...]:
-    """The EXPLAINED strongest matches, strongest first."""
-    kept = (matches.weight > 0).nonzero()[:, 0]
+    """The EXPLAINED strongest matches, strongest first; those of earlier moments are in no picture and left out."""
+    of_now = torch.from_numpy(ground.frame_index >= 0).to(matches.weight.device)[matches.ground_index]
+    kept = ((matches.weight > 0) & of_now).nonzero()[:, 0]
     kept = kept[matches.weight[kept].argsort(descending=True)][:EXPLAINED]
     axes, patch = aerial.patch_axes(), aerial.patch
     points_map = matches.points_patch[kept].double().cpu().numpy() @ axes.T + [

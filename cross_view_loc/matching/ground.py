@@ -37,11 +37,11 @@ class GroundObservation:
     cells: GroundCells
     fine: GroundCells
     frame_index: NDArray[np.int64]
-    """(T,) which frame; of the coarse cells, as are the pixels."""
+    """(T,) which frame, −1 for a cell of an earlier moment; of the coarse cells, as are the pixels."""
     pixels: NDArray[np.float64]
-    """(T, 2) in that frame's image."""
+    """(T, 2) in that frame's image; not a number for a cell of an earlier moment."""
     views: int = 1
-    """How many views there are, of all frames."""
+    """How many views there are, of all frames and moments."""
 
 
 @torch.inference_mode()

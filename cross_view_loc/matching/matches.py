@@ -145,9 +145,10 @@ def guided_matches(
     2 m of the predicted point and is more similar than the neighbourhood's average.
     """
     top = ground.weight.topk(min(count, len(ground.weight))).indices
-    points = ground.points_body[top]
+    chosen = ground.take(top)
+    points = chosen.points_body
     pose = pose.to(aerial.device)
-    placed = rotate(body_to_patch(points) * pose[3].exp(), pose[2]) + pose[:2]
+    placed = rotate(body_to_patch(chosen.scaled(pose[3].exp())), pose[2]) + pose[:2]
     cells = aerial.shape[-1]
     row, column = grid_position(placed, cells)
     offsets = torch.arange(-reach_cells, reach_cells + 1, device=aerial.device)

@@ -22,6 +22,8 @@ REACH_M = 40.0
 LOG_SCALE_STEP = 0.08
 WELL_KNOWN_SCALE_STD = 0.03
 """Below this, refinement alone finds the scale."""
+BEHIND_STEP_M = 8.0
+"""A window's reach is rounded up to these, so that a patch and its features serve the next frames too."""
 WIDEST_PATCH_RADIUS_M = 40.0
 """A wider search takes several patches: memory for one grows with its area, and none is kept for the next frame."""
 
@@ -66,14 +68,19 @@ def parts(prior: Prior, rotation_rad: float, is_disc: bool) -> list[Prior]:
 
 
 def aerial_features(
-    cache: AerialFeatureCache, frames: Sequence[Frame], prior: Prior, rotation_rad: float
+    cache: AerialFeatureCache, frames: Sequence[Frame], prior: Prior, rotation_rad: float, behind_m: float = 0.0
 ) -> AerialFeatures:
-    """Features of the patch, turned to `rotation_rad`, that holds all the cameras could see from within the prior."""
+    """Features of the patch, turned to `rotation_rad`, that holds all the cameras could see from within the prior.
+
+    `behind_m`: how far back a window over time reaches, whose ground the patch then holds too.
+    """
+    behind_m = math.ceil(behind_m / BEHIND_STEP_M) * BEHIND_STEP_M
     forward, left = mean_direction(frames)
     if math.hypot(forward, left) > 0.7:  # one way of looking: leave out what lies behind
-        ahead, side_m = (16.0 * forward, 16.0 * left), 40.0 + 2 * prior.radius_m
+        middle_m = 16.0 - behind_m / 2
+        ahead, side_m = (middle_m * forward, middle_m * left), 40.0 + behind_m + 2 * prior.radius_m
     else:
-        ahead, side_m = (0.0, 0.0), 2 * (REACH_M * 0.8 + prior.radius_m)
+        ahead, side_m = (0.0, 0.0), 2 * (REACH_M * 0.8 + prior.radius_m) + behind_m
     size_px = 16 * math.ceil(side_m / AERIAL_METERS_PER_PIXEL / 16)
     return cache.features(prior.east_m, prior.north_m, rotation_rad, ahead, size_px)
 
