@@ -132,10 +132,22 @@ class Localizer:
         return estimate
 
     def look(self, frames: Sequence[Frame]) -> GroundObservation:
-        """Features, depth and lifting of the frames, joined with the window's; the next moments see them too."""
-        ground = observe_ground(frames, self.matcher, self.depth, self.device)
+        """Features, depth and lifting of the frames, joined with those of the window."""
+        is_kept = self._advance(frames)
+        seen = observe_ground(frames, self.matcher, self.depth, self.device)
+        joined = self.window.join(seen)
+        if is_kept:
+            self.window.keep(seen)
+        return joined
+
+    def follow(self, frames: Sequence[Frame]) -> None:
+        """Take the frames into the window, as `locate` would, without an estimate. Raises InputError as it does."""
+        if self._advance(frames):
+            self.window.keep(observe_ground(frames, self.matcher, self.depth, self.device))
+
+    def _advance(self, frames: Sequence[Frame]) -> bool:
         self.window.settings = window_settings(self.settings)
-        return self.window.join(frames, ground)
+        return self.window.advance(frames)
 
     def score(self, frames: Sequence[Frame], prior: Prior) -> list[Candidate]:
         """The scored lattices and their modes, before gate and covariance: what calibration and pictures need."""
@@ -237,9 +249,9 @@ def make_depth(name: str, folder: Path, device: str) -> DepthSource:
 
 
 def window_settings(settings: LocalizerSettings) -> WindowSettings:
-    """The window of the settings."""
+    """The window of the settings; the estimators that align single matches look at the present alone."""
     return WindowSettings(
-        settings.window_frames,
+        settings.window_frames if settings.estimator == "consensus" else 1,
         settings.window_length_m,
         settings.window_spacing_m,
         settings.odometry_drift_share,

@@ -6,10 +6,11 @@ the answer. Tracker and inputs so come to the very state they were in, and the r
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -30,12 +31,19 @@ _ERRORS: dict[str, type[InputError] | type[MapError]] = {
 class Journal:
     """A `locate` that writes down every answer of another one, and gives again those already written.
 
-    `about` says what the answers depend on (bag, map, configuration, span). Raises InputError when the journal at
+    `about` says what the answers depend on (bag, map, configuration, span). `follow` is told of the frames whose answer
+    was written: later ones may depend on them. Raises InputError when the journal at
     `path` is about something else.
     """
 
-    def __init__(self, path: Path, about: dict[str, Any], locate: Locate) -> None:
-        self.path, self._locate = path, locate
+    def __init__(
+        self,
+        path: Path,
+        about: dict[str, Any],
+        locate: Locate,
+        follow: Callable[[Sequence[Frame]], None] = lambda frames: None,
+    ) -> None:
+        self.path, self._locate, self._follow = path, locate, follow
         self.seconds: dict[int, float] = {}
         """How long an answer took when it was first given, by stamp: reading it again takes no time."""
         about = json.loads(json.dumps(about))
@@ -60,6 +68,8 @@ class Journal:
         if self._known and self._known[0]["stamp_ns"] == stamp_ns:
             line = self._known.popleft()
             self.seconds[stamp_ns] = line.get("seconds", 0.0)
+            with contextlib.suppress(InputError):  # what is wrong with them stands in the answer
+                self._follow(frames)
             if "error" in line:
                 raise _ERRORS.get(line["error"], InputError)(line["reason"])
             return estimate_of(line)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -35,6 +35,9 @@ from cross_view_loc.errors import InputError
 from cross_view_loc.geometry.transforms import Matrix
 from cross_view_loc.inputs.stamps import Timeline
 from cross_view_loc.settings import Settings, parameter_file_text
+
+if TYPE_CHECKING:
+    from cross_view_loc.localizer import Localizer
 
 REPORT = "report.html"
 OUTPUT_BAG = "estimates_bag"
@@ -74,7 +77,7 @@ def run_bag(
         span = offline.span(options.start, options.duration)
         where = _folder(options.resume, folder or options.out)
         localizer = offline.localizer()
-        with _journal(where, offline, options, localizer.locate) as journal:
+        with _journal(where, offline, options, localizer) as journal:
             runner = offline.runner(journal.locate, options.stride)
             started = time.perf_counter()
             records, partial, status = _records(runner, span, progress)
@@ -136,7 +139,7 @@ def _has_estimate(records: list[FrameRecord]) -> bool:
 
 
 @contextmanager
-def _journal(folder: Path, offline: OfflineRun, options: argparse.Namespace, locate: Any) -> Iterator[Journal]:
+def _journal(folder: Path, offline: OfflineRun, options: argparse.Namespace, localizer: Localizer) -> Iterator[Journal]:
     """Kept while there is something to go on from; a folder without results does not stay."""
     from cross_view_loc.report.write import weights_text
 
@@ -147,7 +150,7 @@ def _journal(folder: Path, offline: OfflineRun, options: argparse.Namespace, loc
         "weights": weights_text(offline.settings),
         "--start, --duration or --stride": [options.start, options.duration, options.stride],
     }
-    journal = Journal(folder / journals.FILE_NAME, about, locate)
+    journal = Journal(folder / journals.FILE_NAME, about, localizer.locate, localizer.follow)
     try:
         yield journal
     except BaseException as error:

@@ -167,7 +167,7 @@ def evaluate_bench(
             continue
         announce(localizer, moment)
         if not moment.is_measured:
-            localizer.look(moment.frames)
+            localizer.follow(moment.frames)
             continue
         started = time.perf_counter()
         estimate = localizer.locate(moment.frames, moment.prior)

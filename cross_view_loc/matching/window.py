@@ -59,73 +59,97 @@ class _Moment:
     views: int
 
 
+@dataclass(frozen=True)
+class _Here:
+    """Where the vehicle is now."""
+
+    stamp_ns: int
+    pose: tuple[float, float, float]
+    way_m: float
+
+
 class GroundWindow:
-    """The last moments; `join` adds them to the present one. One vehicle, one thread."""
+    """The last moments. For each new one: `advance`, `join` what is seen now with them, `keep` it for the next.
+
+    One vehicle, one thread. The same moment may be gone through again, for another search.
+    """
 
     def __init__(self, settings: WindowSettings | None = None) -> None:
         self.settings = settings or WindowSettings()
         self._past: list[_Moment] = []
-        self._last: tuple[int, tuple[float, float, float], float] | None = None
-        """Stamp, pose and way of the newest moment, kept or not."""
+        self._here: _Here | None = None
 
     @property
     def reach_m(self) -> float:
-        """Distance from here to the farthest kept moment; 0 without any."""
-        if self._last is None:
+        """Distance from here to the farthest moment that counts; 0 without any."""
+        if self._here is None:
             return 0.0
-        x, y, _ = self._last[1]
-        return max((math.hypot(past.pose[0] - x, past.pose[1] - y) for past in self._past), default=0.0)
+        x, y, _ = self._here.pose
+        return max((math.hypot(past.pose[0] - x, past.pose[1] - y) for past, _ in self._counting()), default=0.0)
 
     def clear(self) -> None:
         """Forget the past."""
-        self._past.clear()
-        self._last = None
+        self._past, self._here = [], None
 
-    def join(self, frames: Sequence[Frame], now: GroundObservation) -> GroundObservation:
-        """The observation of one moment's frames with the cells of the moments before it, in the present body frame.
+    def advance(self, frames: Sequence[Frame]) -> bool:
+        """Go on to the moment of these frames; True when it is one to keep.
 
-        Without `T_odom_base` in the first frame there is no past, and a stamp before the last one's begins a new
-        window. The same moment may be joined again, for another search.
+        Without `T_odom_base` in the first frame nothing of the past counts, and a stamp before the last one's begins
+        anew.
         """
         T_odom_base, stamp_ns = frames[0].T_odom_base, frames[0].stamp_ns
         if self.settings.frames < 2 or T_odom_base is None:
             self.clear()
-            return now
-        if self._last is not None and stamp_ns < self._last[0]:
+            return False
+        if self._here is not None and stamp_ns < self._here.stamp_ns:
             self.clear()
         pose = (float(T_odom_base[0, 3]), float(T_odom_base[1, 3]), yaw_of(T_odom_base))
         way_m = 0.0
-        if self._last is not None:
-            way_m = self._last[2] + math.hypot(pose[0] - self._last[1][0], pose[1] - self._last[1][1])
-        earlier = [past for past in self._past if past.stamp_ns < stamp_ns][1 - self.settings.frames :]
-        self._last = stamp_ns, pose, way_m
-        carried = [
-            (past, trust)
-            for past in earlier
-            if way_m - past.way_m <= self.settings.length_m and (trust := self._trust(past, stamp_ns, way_m)) > 0.0
-        ]
-        self._past = [past for past, _ in carried]
-        joined = _joined(now, [(past, _motion(past.pose, pose), trust) for past, trust in carried])
-        if not self._past or way_m - self._past[-1].way_m >= self.settings.spacing_m:
-            cells, fine = now.cells.strongest(CELLS_KEPT), now.fine.strongest(2 * CELLS_KEPT)
-            # One more than is used: were the same moment joined again, it would not be its own past.
-            self._past.append(_Moment(stamp_ns, pose, way_m, cells, fine, now.views))
-        return joined
+        if self._here is not None:
+            before = self._here.pose
+            way_m = self._here.way_m + math.hypot(pose[0] - before[0], pose[1] - before[1])
+        self._here = _Here(stamp_ns, pose, way_m)
+        self._past = [past for past in self._past if past.stamp_ns < stamp_ns]
+        # A moment more than counts is kept: were this one gone through again, the oldest would still be there.
+        self._past = [past for past in self._past if self._trust(past) > 0.0][-self.settings.frames :]
+        return not self._past or way_m - self._past[-1].way_m >= self.settings.spacing_m
 
-    def _trust(self, past: _Moment, stamp_ns: int, way_m: float) -> float:
+    def join(self, now: GroundObservation) -> GroundObservation:
+        """What is seen now with the cells of the moments before it, all in the present level body frame."""
+        here = self._here
+        return now if here is None else _joined(now, [(past, _motion(past, here), t) for past, t in self._counting()])
+
+    def keep(self, now: GroundObservation) -> None:
+        """Let what is seen now count in the moments to come."""
+        assert self._here is not None
+        here = self._here
+        cells, fine = now.cells.strongest(CELLS_KEPT), now.fine.strongest(2 * CELLS_KEPT)
+        self._past.append(_Moment(here.stamp_ns, here.pose, here.way_m, cells, fine, now.views))
+
+    def _counting(self) -> list[tuple[_Moment, float]]:
+        """The past moments that count in the present one, and how much."""
+        if self._here is None:
+            return []
+        before = [past for past in self._past if past.stamp_ns < self._here.stamp_ns]
+        return [(past, self._trust(past)) for past in before[1 - self.settings.frames :]]
+
+    def _trust(self, past: _Moment) -> float:
         """Weight of a past moment's cells: what is left of a peak one cell wide after odometry's drift blurs it."""
-        way = way_m - past.way_m
-        drift_m = self.settings.drift_share * way + DRIFT_M_PER_S * (stamp_ns - past.stamp_ns) / 1e9
+        assert self._here is not None
+        way = self._here.way_m - past.way_m
+        if way > self.settings.length_m:
+            return 0.0
+        drift_m = self.settings.drift_share * way + DRIFT_M_PER_S * (self._here.stamp_ns - past.stamp_ns) / 1e9
         turned_m = self.settings.yaw_drift_rad_per_m * way * USUAL_RANGE_M
         std_m = math.hypot(drift_m, turned_m)
         return 0.0 if std_m > STALE_STD_M else 1.0 / (1.0 + (std_m / CELL_M) ** 2)
 
 
-def _motion(past: tuple[float, float, float], now: tuple[float, float, float]) -> Matrix:
+def _motion(past: _Moment, here: _Here) -> Matrix:
     """(2, 3) rotation and translation that take points of the past body frame to the present one."""
-    c, s = math.cos(now[2]), math.sin(now[2])
-    d_x, d_y = past[0] - now[0], past[1] - now[1]
-    turn = past[2] - now[2]
+    c, s = math.cos(here.pose[2]), math.sin(here.pose[2])
+    d_x, d_y = past.pose[0] - here.pose[0], past.pose[1] - here.pose[1]
+    turn = past.pose[2] - here.pose[2]
     cos, sin = math.cos(turn), math.sin(turn)
     return np.array([[cos, -sin, c * d_x + s * d_y], [sin, cos, -s * d_x + c * d_y]])
 

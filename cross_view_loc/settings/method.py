@@ -45,6 +45,21 @@ class MethodSettings:
     )
     seed: int = setting(0, _METHOD, "Seed of every random choice.", minimum=0, maximum=2**31 - 1)
 
+    window_frames: int = setting(
+        5,
+        _METHOD,
+        "Moments that count in an estimate, carried to the present one by odometry; 1 = the present alone.",
+        minimum=1,
+        maximum=50,
+        live=True,
+    )
+    window_length_m: float = setting(
+        20.0, _METHOD, "Way at most from the oldest of them to now.", minimum=0.0, maximum=200.0, live=True
+    )
+    window_spacing_m: float = setting(
+        2.0, _METHOD, "Way at least between two of them.", minimum=0.0, maximum=50.0, live=True
+    )
+
     search_radius_m: float = setting(
         20.0, _GATE, "Half the side of the searched square about the prior.", minimum=1.0, maximum=100.0, live=True
     )
