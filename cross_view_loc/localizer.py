@@ -51,7 +51,7 @@ class LocalizerSettings:
     min_confidence: float = 0.9
     max_position_std_m: float = 2.0
     min_inlier_ratio: float = 0.35
-    window_frames: int = 1
+    window_frames: int = 5
     window_length_m: float = 20.0
     window_spacing_m: float = 2.0
     odometry_drift_share: float = 0.03
@@ -127,7 +127,7 @@ class Localizer:
             return refused(prior, f"only {len(ground.cells.weight)} ground cells are in view; is the camera covered?")
         candidates = self._candidates(frames, ground, prior, clock)
         best = max(candidates, key=Candidate.log_weight)
-        estimate = self._estimate(frames, ground, best, confidence(best, candidates, self.calibration.temperature))
+        estimate = self._estimate(frames, ground, best, confidence(best, candidates))
         clock.lap("estimate")
         return estimate
 

@@ -27,6 +27,9 @@ class Believer:
         covariance = np.diag([0.25, 0.25, 1e-4])
         return Estimate(prior.stamp_ns, prior.east_m, prior.north_m, prior.yaw_rad, covariance, accepted=True)
 
+    def follow(self, frames: Sequence[Frame]) -> None:
+        pass
+
 
 @pytest.fixture
 def inputs(tmp_path, monkeypatch) -> dict[str, str]:

@@ -145,10 +145,14 @@ class Believer:
     """A localizer that believes its prior; it may be interrupted, and counts what it was asked."""
 
     asked: ClassVar[list[int]] = []
+    followed: ClassVar[list[int]] = []
     ends_at = 10**9
 
     def __init__(self, aerial_map, settings=None) -> None:
         self.threads = settings.threads
+
+    def follow(self, frames: Sequence[Frame]) -> None:
+        Believer.followed.append(frames[0].stamp_ns)
 
     def locate(self, frames: Sequence[Frame], prior: Prior) -> Estimate:
         if len(Believer.asked) >= Believer.ends_at:
@@ -163,6 +167,7 @@ class Believer:
 def words(tmp_path, monkeypatch) -> list[str]:
     monkeypatch.setattr(localizer, "Localizer", Believer)
     monkeypatch.setattr(Believer, "asked", [])
+    monkeypatch.setattr(Believer, "followed", [])
     monkeypatch.chdir(tmp_path)
     bag, tiles = write_bag2(tmp_path / "monday", drive(2.0)), write_map(tmp_path / "map.mbtiles")
     return ["run", str(bag), "--map", str(tiles)]
@@ -184,6 +189,7 @@ def test_ctrl_c_keeps_what_is_done_and_resume_ends_as_if_nothing_had_been(words,
     assert main([*words, "--resume"]) == 0
     panels = 3
     assert len(Believer.asked) <= everything - 4 + panels, "what was known is not asked for again"
+    assert len(Believer.followed) == 4, "a window over time needs to see again what is not estimated again"
     for name in ("estimates.csv", "estimates.tum", "estimates.geojson"):
         assert (folder / name).read_bytes() == (Path("whole") / name).read_bytes()
     assert json.loads((folder / "metrics.json").read_text())["partial"] is False

@@ -41,6 +41,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--depth", choices=("learned", "flat"), default="learned")
     parser.add_argument("--estimator", choices=parameter_named("estimator").choices, default="consensus")
     parser.add_argument("--cameras", choices=("front", "surround", "panorama"), default="front")
+    parser.add_argument(
+        "--window", type=int, default=parameter_named("window_frames").default, help="moments an estimate (%(default)s)"
+    )
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = all cores")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--estimators", action="store_true", help="compare estimators on the same matches instead")
@@ -63,17 +66,27 @@ def execute(options: argparse.Namespace) -> int:
     import torch
 
     from cross_view_loc.evaluation.town import make_bench
+    from cross_view_loc.evaluation.town_rows import ON_THE_WAY, WINDOW_LENGTH_M
     from cross_view_loc.localizer import Localizer, LocalizerSettings
 
-    bench = make_bench(9000, options.frames, cameras=options.cameras, town_size_m=260.0)
+    between = ON_THE_WAY if options.window > 1 else 0
+    bench = make_bench(9000, options.frames, cameras=options.cameras, town_size_m=260.0, between=between)
     threads = options.threads or os.cpu_count() or 1
     settings = LocalizerSettings(
-        depth=options.depth, estimator=options.estimator, device=options.device, threads=threads
+        depth=options.depth,
+        estimator=options.estimator,
+        device=options.device,
+        threads=threads,
+        window_frames=options.window,
+        window_length_m=WINDOW_LENGTH_M,
     )
     localizer = Localizer(bench.orthophoto, settings)
     localizer.locate(bench.frames[0].frames, bench.frames[0].prior)  # the first call warms caches and kernels up
     rows: list[dict[str, float]] = []
     for moment in bench.frames:
+        if not moment.is_measured:
+            localizer.follow(moment.frames)
+            continue
         localizer.locate(moment.frames, moment.prior)
         rows.append({f"{stage}_ms": 1e3 * seconds for stage, seconds in localizer.stage_seconds.items()})
         localizer.locate(moment.frames, moment.prior)
@@ -86,7 +99,14 @@ def execute(options: argparse.Namespace) -> int:
         "processor": platform.processor() or platform.machine(),
         "torch": torch.__version__,
     }
-    result = {"cameras": options.cameras, "depth": options.depth, "estimator": options.estimator, **medians, **machine}
+    result = {
+        "cameras": options.cameras,
+        "window": options.window,
+        "depth": options.depth,
+        "estimator": options.estimator,
+        **medians,
+        **machine,
+    }
     if options.json:
         print(json.dumps({"results": [result]}))
     else:

@@ -88,6 +88,7 @@ def cameras_of(protocol: str, cameras: str) -> str:
 def with_priors(drive: RenderedDrive, protocol: str = "offset") -> TownBench:
     """A rendered drive with the priors of a protocol, the IMU's error of attitude and odometry's drift.
 
+    Odometry comes with moments on the way: without them, frames are too far apart to be joined.
     Raises InputError for another protocol.
     """
     from cross_view_loc.simulation.sensors import attitude_error, drifting_odometry
@@ -113,7 +114,7 @@ def with_priors(drive: RenderedDrive, protocol: str = "offset") -> TownBench:
                 shots.T_base_camera,
                 R_level_base,
                 name=shots.name,
-                T_odom_base=T_odom_base[index],
+                T_odom_base=T_odom_base[index] if drive.setting.between else None,
             )
             for shots in drive.shots
         )

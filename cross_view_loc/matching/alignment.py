@@ -68,6 +68,8 @@ class Candidate:
     matches: CellMatches | None
     found: FoundModes | None
     """What the volume and the mode were made of; None for the published estimator."""
+    temperature: float = 1.0
+    """Of the posterior, for as many views as there were."""
 
     def pose_map(self) -> tuple[float, float, float]:
         """East, north (m) and yaw (rad, wrapped) of the mode."""
@@ -95,6 +97,7 @@ def align(
 
     `generator` draws the matches of the published one; the others draw nothing.
     """
+    calibration = calibration.for_views(ground.views)
     hopeless = HOPELESS * max(1.0, calibration.temperature)
     volume = score_lattice(aerial.descriptors, ground.cells, lattice, float(matcher.score_sharpness), hopeless).cpu()
     strongest = _layers(ground, aerial, matcher, STRONGEST)
@@ -114,13 +117,11 @@ def align(
         else:
             mode = refine(strongest, mode.pose, aerial.size_m, lattice.log_scale_std)
     log_mass = float(torch.logsumexp((volume / calibration.temperature).flatten(), 0))
-    # Calibrated for one view. Several agree on the mode, but share the errors that move it: attitude, map, scale.
-    shared = replace(calibration, covariance_factor=calibration.covariance_factor * ground.views)
-    posterior = summarize(volume, lattice, mode, shared)
-    return Candidate(aerial, lattice, volume, mode, posterior, log_mass, matches, found)
+    posterior = summarize(volume, lattice, mode, calibration)
+    return Candidate(aerial, lattice, volume, mode, posterior, log_mass, matches, found, calibration.temperature)
 
 
-def confidence(best: Candidate, candidates: Sequence[Candidate], temperature: float) -> float:
+def confidence(best: Candidate, candidates: Sequence[Candidate]) -> float:
     """Probability near the best pose, over all patches: other headings compete, neighbouring ones contribute."""
     if len(candidates) == 1:
         return best.posterior.confidence
@@ -130,7 +131,7 @@ def confidence(best: Candidate, candidates: Sequence[Candidate], temperature: fl
     for candidate in candidates:
         heading = yaw - candidate.aerial.patch.rotation_rad
         pose = torch.tensor([*candidate.aerial.to_patch(east, north), heading])
-        near = mass_near(candidate.volume, candidate.lattice, pose, temperature)
+        near = mass_near(candidate.volume, candidate.lattice, pose, candidate.temperature)
         probability += near * math.exp(candidate.log_mass - total)
     return probability
 

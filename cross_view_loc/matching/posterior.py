@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,6 +28,16 @@ class Calibration:
     """Multiplies the covariance of the mode; what other modes add is not scaled."""
     fine_share: float = 0.25
     """Of what the fine cells say for or against a mode; they see the same image, so it is no independent word."""
+
+    def for_views(self, views: int) -> Calibration:
+        """The calibration of one view for the joint evidence of several, of one moment or of many.
+
+        They agree on the mode, but not independently: they see the same ground under the same light and share the
+        errors that move it (attitude, map, scale). Their score is worth about √views of one, and so is the precision of
+        their mode; on towns 8900-8903 a fit for each number of views alone gave no better coverage.
+        """
+        shared = math.sqrt(views)
+        return replace(self, temperature=self.temperature * shared, covariance_factor=self.covariance_factor * shared)
 
 
 def read_calibration(metadata: dict[str, object], kind: str, estimator: str) -> Calibration:
