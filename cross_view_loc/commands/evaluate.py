@@ -39,6 +39,7 @@ A recording against its truth, the imagery's offset, fusion with odometry (`cros
   cross_view_loc evaluate bag drive/bag --map drive/map.mbtiles --config drive/localizer.yaml --fuse
 """
 PROTOCOL_CHOICES = ("offset", "heading_unknown", "gnss", "panorama")
+CAMERA_CHOICES = ("front", "surround", "panorama", "fisheye", "fisheye_down")
 DEPTHS = ("learned", "flat", "true", "relative")
 GAP_CHOICES = ("mild", "hard")
 REGION_CHOICES = ("town", "suburb", "rural", "forest")
@@ -59,7 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     town.add_argument("--seeds", type=parse_seeds, default=[9000, 9001, 9002, 9003], metavar="A-B")
     town.add_argument("--frames", type=int, default=40, help="frames a town")
     town.add_argument("--protocol", action="append", choices=PROTOCOL_CHOICES, help="repeatable; default offset")
-    town.add_argument("--cameras", choices=("front", "surround", "panorama"), default="front")
+    town.add_argument("--cameras", choices=CAMERA_CHOICES, default="front")
     town.add_argument(
         "--gap", action="append", choices=GAP_CHOICES, help="between map and camera; repeatable; default mild"
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cross_view_loc.depth.relative import AnchoredDepth, RelativeDepth
 from cross_view_loc.depth.source import Depth, DepthSource
-from cross_view_loc.geometry.cameras import Camera, EquirectangularCamera
+from cross_view_loc.geometry.cameras import Camera, EquirectangularCamera, FisheyeCamera
 from cross_view_loc.geometry.lifting import ViewGeometry
 from cross_view_loc.geometry.views import View, plan_views
 from cross_view_loc.types import Frame
@@ -25,7 +25,8 @@ Array = NDArray[np.float64]
 
 
 class TrueDepth:
-    """Depth images of the very frames that are being located. A panorama's depth is range, a pinhole's z."""
+    """Depth images of the very frames that are being located. The depth of a panorama or fisheye is range, a
+    pinhole's z."""
 
     kind = "metric"
     log_scale_std = 0.005
@@ -48,9 +49,9 @@ class TrueDepth:
         """Z-depth in metres along `rays` (..., 3); views are asked for in the order of the frames' own views."""
         camera, depth_m = next(self._views)
         pixels = view.camera_pixels(rays[..., :2] * view.focal_px + [view.width / 2, view.height / 2], camera)
-        is_panorama = isinstance(camera, EquirectangularCamera)
-        sampled_m = sample_depth_image(depth_m, pixels, wraps=is_panorama)
-        z_m = sampled_m / np.linalg.norm(rays, axis=-1) if is_panorama else sampled_m
+        sampled_m = sample_depth_image(depth_m, pixels, wraps=isinstance(camera, EquirectangularCamera))
+        is_range = isinstance(camera, EquirectangularCamera | FisheyeCamera)
+        z_m = sampled_m / np.linalg.norm(rays, axis=-1) if is_range else sampled_m
         return Depth(z_m, np.full_like(z_m, math.log(TRUE_SPREAD)))
 
 

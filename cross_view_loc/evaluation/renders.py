@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cross_view_loc.geometry.cameras import Camera, EquirectangularCamera, PinholeCamera
+from cross_view_loc.geometry.cameras import Camera, EquirectangularCamera, FisheyeCamera, PinholeCamera
 
 ORTHO_METERS_PER_PIXEL = 0.2
 DRIVE_SECONDS = 90.0
@@ -45,7 +45,7 @@ class CameraShots:
     images: NDArray[np.uint8]
     """(N, H, W, 3) RGB."""
     depth_m: NDArray[np.float32]
-    """(N, H, W) true depth: z of a pinhole, range of a panorama; 0 where there is only sky."""
+    """(N, H, W) true depth: z of a pinhole, range of a panorama or fisheye; 0 where there is only sky."""
 
 
 @dataclass(frozen=True)
@@ -114,15 +114,17 @@ def _camera(width: int, height: int, numbers: NDArray[np.float64]) -> Camera:
     """A camera from what `_numbers` stored of it."""
     if not len(numbers):
         return EquirectangularCamera(width, height)
-    fx, fy, cx, cy, *distortion = (float(number) for number in numbers)
-    return PinholeCamera(width, height, fx, fy, cx, cy, tuple(distortion))
+    is_fisheye, fx, fy, cx, cy, *distortion = (float(number) for number in numbers)
+    kind = FisheyeCamera if is_fisheye else PinholeCamera
+    return kind(width, height, fx, fy, cx, cy, tuple(distortion))
 
 
 def _numbers(camera: Camera) -> NDArray[np.float64]:
-    """fx, fy, cx, cy and the distortion of a pinhole; nothing for a panorama."""
-    if not isinstance(camera, PinholeCamera):
+    """Whether it is a fisheye, then fx, fy, cx, cy and the distortion; nothing for a panorama."""
+    if not isinstance(camera, PinholeCamera | FisheyeCamera):
         return np.zeros(0)
-    return np.array([camera.fx, camera.fy, camera.cx, camera.cy, *camera.distortion])
+    is_fisheye = isinstance(camera, FisheyeCamera)
+    return np.array([is_fisheye, camera.fx, camera.fy, camera.cx, camera.cy, *camera.distortion], dtype=np.float64)
 
 
 def cache_key(setting: DriveSetting, device: str) -> str:

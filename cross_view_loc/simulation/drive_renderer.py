@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cross_view_loc.geometry.cameras import EquirectangularCamera, PinholeCamera
+from cross_view_loc.geometry.cameras import EquirectangularCamera, FisheyeCamera, PinholeCamera
 from cross_view_loc.simulation.camera_effects import CameraEffects, CameraMotion, Imaging
+from cross_view_loc.simulation.fisheye import FisheyeLens
+from cross_view_loc.simulation.rig import FISHEYE_DISTORTION
 
 if TYPE_CHECKING:
     from cross_view_loc.simulation.drive import Drive
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from cross_view_loc.simulation.views import View
 
 Array = NDArray[np.float64]
+SimulatedCamera = PinholeCamera | EquirectangularCamera | FisheyeCamera
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,15 @@ class Shot:
     width: int
     height: int
     focal_px: float | None
-    """None for a panorama, which knows no camera effects."""
+    """None for a panorama."""
     time_s: float = 0.0
     """Moment of the drive: where the traffic is."""
     velocity_map: Array | None = None
     """(3,) m/s; None for a camera that stands still."""
     turn_rate_rad_s: float = 0.0
     """About the map's up axis, counter-clockwise; only the rolling shutter asks for it."""
+    is_fisheye: bool = False
+    """Panoramas and fisheyes know no camera effects."""
 
     @staticmethod
     def on_drive(drive: Drive, time_s: float, camera: RigCamera) -> Shot:
@@ -49,6 +54,7 @@ class Shot:
             time_s,
             drive.velocity_map(time_s),
             float(drive.turn_rate_rad_s(time_s)),
+            camera.is_fisheye,
         )
 
 
@@ -59,14 +65,14 @@ class Photo:
     image: NDArray[np.uint8]
     """(H, W, 3) RGB."""
     depth_m: NDArray[np.float32]
-    """(H, W) z in the optical frame at the moment each row was read (range for a panorama), 0 = sky."""
-    camera: PinholeCamera | EquirectangularCamera
+    """(H, W) z in the optical frame at the moment each row was read (range for a panorama or fisheye), 0 = sky."""
+    camera: SimulatedCamera
     """True calibration, with the lens's distortion."""
 
     @property
     def distortion(self) -> tuple[float, ...]:
-        """Coefficients of plumb_bob; empty for a perfect lens and a panorama."""
-        return self.camera.distortion if isinstance(self.camera, PinholeCamera) else ()
+        """Coefficients of plumb_bob or equidistant; empty for a perfect lens and a panorama."""
+        return () if isinstance(self.camera, EquirectangularCamera) else self.camera.distortion
 
 
 class DriveRenderer:
@@ -77,10 +83,13 @@ class DriveRenderer:
         self.effects = effects
         self._imagings: dict[tuple[int, int, float], Imaging] = {}
 
-    def camera(self, width: int, height: int, focal_px: float | None) -> PinholeCamera | EquirectangularCamera:
-        """What CameraInfo says of a camera with this size and focal length, pixels."""
+    def camera(self, shot: Shot) -> SimulatedCamera:
+        """What CameraInfo says of the camera of a shot."""
+        width, height, focal_px = shot.width, shot.height, shot.focal_px
         if focal_px is None:
             return EquirectangularCamera(width, height)
+        if shot.is_fisheye:
+            return FisheyeCamera(width, height, focal_px, focal_px, width / 2, height / 2, FISHEYE_DISTORTION)
         if self.effects is None:
             return PinholeCamera(width, height, focal_px, focal_px, width / 2, height / 2)
         return self._imaging(width, height, focal_px).camera
@@ -107,6 +116,9 @@ class DriveRenderer:
         return self._imagings[key]
 
     def _render_size(self, shot: Shot) -> tuple[int, int]:
+        camera = self.camera(shot)
+        if isinstance(camera, FisheyeCamera):
+            return FisheyeLens(camera).panorama_size
         if self.effects is None or shot.focal_px is None:
             return shot.width, shot.height
         imaging = self._imaging(shot.width, shot.height, shot.focal_px)
@@ -114,12 +126,14 @@ class DriveRenderer:
 
     def _view(self, shot: Shot, width: int, height: int) -> View:
         renderer = self.renderer
-        if shot.focal_px is None:
+        if shot.focal_px is None or shot.is_fisheye:
             return renderer.panorama(shot.T_map_camera, width, height, time_s=shot.time_s)
         return renderer.pinhole(shot.T_map_camera, width, height, shot.focal_px, shot.velocity_map, time_s=shot.time_s)
 
     def _developed(self, shot: Shot, image: NDArray[np.uint8], depth: NDArray[np.float32]) -> Photo:
-        camera = self.camera(shot.width, shot.height, shot.focal_px)
+        camera = self.camera(shot)
+        if isinstance(camera, FisheyeCamera):
+            return Photo(*FisheyeLens(camera).bend(image, depth), camera)
         if self.effects is None or shot.focal_px is None:
             return Photo(image, depth, camera)
         velocity = np.zeros(3) if shot.velocity_map is None else np.asarray(shot.velocity_map, dtype=np.float64)

@@ -44,8 +44,8 @@ def compressed_image(stamp_ns: int, frame: str, image_rgb: NDArray[np.uint8]) ->
 def camera_info(stamp_ns: int, camera: RigCamera, distortion: tuple[float, ...] = ()) -> Any:
     """sensor_msgs/CameraInfo; K follows OpenCV, where the centre of the first pixel is 0, hence the half pixel less.
 
-    `distortion`: up to five coefficients of plumb_bob; P is that of the same pinhole without them.
-    A panorama says distortion_model "equirectangular" and has no K.
+    `distortion`: up to five coefficients of plumb_bob, four of a fisheye's equidistant; P is that of the same pinhole
+    without them (a fisheye has none). A panorama says distortion_model "equirectangular" and has no K.
     """
     K, P = np.zeros((3, 3)), np.zeros((3, 4))
     if camera.focal_px is not None:
@@ -56,13 +56,16 @@ def camera_info(stamp_ns: int, camera: RigCamera, distortion: tuple[float, ...] 
                 [0.0, 0.0, 1.0],
             ]
         )
-        P[:, :3] = K
+        P[:, :3] = 0.0 if camera.is_fisheye else K
+    model, count = ("equidistant", 4) if camera.is_fisheye else ("plumb_bob", 5)
+    if camera.focal_px is None:
+        model, count = "equirectangular", 0
     return _TYPES["sensor_msgs/msg/CameraInfo"](
         header=header(stamp_ns, camera.optical_frame),
         height=camera.height,
         width=camera.width,
-        distortion_model="equirectangular" if camera.focal_px is None else "plumb_bob",
-        d=np.zeros(0) if camera.focal_px is None else np.array([*distortion, *[0.0] * (5 - len(distortion))]),
+        distortion_model=model,
+        d=np.array([*distortion, *[0.0] * (count - len(distortion))]),
         k=K.ravel(),
         r=np.eye(3).ravel(),
         p=P.ravel(),

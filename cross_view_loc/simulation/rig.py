@@ -12,17 +12,20 @@ from cross_view_loc.errors import InputError
 from cross_view_loc.geometry.transforms import R_BODY_OPTICAL, rpy, transform
 
 Array = NDArray[np.float64]
-RigName = Literal["front", "surround", "panorama"]
-RIG_NAMES: tuple[RigName, ...] = ("front", "surround", "panorama")
+RigName = Literal["front", "surround", "panorama", "fisheye", "fisheye_down"]
+RIG_NAMES: tuple[RigName, ...] = ("front", "surround", "panorama", "fisheye", "fisheye_down")
 
 IMAGE_SIZE = (640, 360)
 FOCAL_PX = 400.0
 PANORAMA_SIZE = (1024, 512)
+FISHEYE_SIZE, FISHEYE_PX_PER_RAD = (960, 600), 290.0
+FISHEYE_DISTORTION = (-0.02, 0.002, 0.0, 0.0)
+"""k1 to k4 of the equidistant model; the image is 201° wide with them, and its corners see nothing."""
 
 
 @dataclass(frozen=True)
 class RigCamera:
-    """One camera of the vehicle. A pinhole has its principal point in the image's middle; a panorama has no focal."""
+    """One camera of the vehicle. Principal points are in the image's middle; a panorama has no focal length."""
 
     name: str
     width: int
@@ -31,6 +34,8 @@ class RigCamera:
     """None for a panorama (equirectangular, 360 by 180 degrees)."""
     T_base_mount: Array
     """(4, 4) pose of the camera's body frame `camera_<name>` (x forward) in `base_link`."""
+    is_fisheye: bool = False
+    """Its focal length is then in pixels per radian."""
 
     @property
     def mount_frame(self) -> str:
@@ -72,7 +77,7 @@ def _mount(x_m: float, y_m: float, z_m: float, yaw_deg: float, pitch_down_deg: f
 
 
 def make_rig(name: str, image_scale: float = 1.0) -> Rig:
-    """The rig called `name` (front, surround or panorama); `image_scale` shrinks its images, for tests.
+    """The rig called `name`, one of RIG_NAMES; `image_scale` shrinks its images, for tests.
 
     Raises InputError for an unknown name or a scale that leaves less than 32 pixels.
     """
@@ -93,6 +98,11 @@ def make_rig(name: str, image_scale: float = 1.0) -> Rig:
     elif name == "panorama":
         rows = round(image_scale * PANORAMA_SIZE[1])
         cameras = (RigCamera("panorama", 2 * rows, rows, None, _mount(0.2, 0.0, 1.9, 0.0, 0.0)),)
+    elif name in ("fisheye", "fisheye_down"):
+        wide, high = (round(image_scale * side) for side in FISHEYE_SIZE)
+        px_per_rad = FISHEYE_PX_PER_RAD * wide / FISHEYE_SIZE[0]
+        mount = _mount(1.9, 0.0, 1.4, 0.0, 2.0 if name == "fisheye" else 30.0)
+        cameras = (RigCamera("fisheye", wide, high, px_per_rad, mount, is_fisheye=True),)
     else:
         raise InputError(f"no camera rig is called '{name}': choose one of {', '.join(RIG_NAMES)}")
     antenna = transform(np.eye(3), np.array([-0.4, 0.3, 1.7]))

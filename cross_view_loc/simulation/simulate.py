@@ -15,10 +15,11 @@ from cross_view_loc.errors import InputError
 from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection
 from cross_view_loc.geometry.transforms import to_quaternion
 from cross_view_loc.settings import Settings, parameter_file_text
+from cross_view_loc.settings.cameras import CameraSettings
 from cross_view_loc.simulation import recording, tiles
 from cross_view_loc.simulation.gap import make_world
 from cross_view_loc.simulation.recording import Recorder
-from cross_view_loc.simulation.rig import Rig, make_rig
+from cross_view_loc.simulation.rig import Rig, RigCamera, make_rig
 from cross_view_loc.simulation.sensors import GnssCovariance
 
 RUN_OUT_S = 1.0
@@ -170,12 +171,15 @@ SEARCH_RADIUS_M = 10.0
 
 
 def localizer_parameters(settings: SimulationSettings, rig: Rig, out: Path) -> str:
-    """Text of the parameter file with which node and offline runner localize this drive (its first camera)."""
-    camera = rig.cameras[0]
+    """Text of the parameter file with which node and offline runner localize this drive with all its cameras."""
+    cameras: dict[str, Any] = {}
+    if len(rig.cameras) > 1:
+        cameras = {
+            "cameras": tuple(camera.name for camera in rig.cameras),
+            "rig": tuple(CameraSettings(camera.name, **_camera_topics(camera)) for camera in rig.cameras),
+        }
     parameters = Settings(
-        image_topic=recording.image_topic(camera),
-        image_transport="compressed",
-        camera_info_topic=recording.camera_info_topic(camera),
+        **(cameras or _camera_topics(rig.cameras[0])),
         fix_topic=recording.FIX_TOPIC,
         odometry_topic=recording.ODOMETRY_TOPIC,
         imu_topic=recording.IMU_TOPIC,
@@ -188,6 +192,14 @@ def localizer_parameters(settings: SimulationSettings, rig: Rig, out: Path) -> s
     )
     header = f"Parameters of the localizer for the simulated drive of seed {settings.seed}."
     return parameter_file_text(parameters, header)
+
+
+def _camera_topics(camera: RigCamera) -> dict[str, str]:
+    return {
+        "image_topic": recording.image_topic(camera),
+        "image_transport": "compressed",
+        "camera_info_topic": recording.camera_info_topic(camera),
+    }
 
 
 def _distance_m(recorder: Recorder) -> float:
