@@ -42,7 +42,19 @@ GEOTIFF = ["rasterio>=1.3"]
 TRAIN = [*SIM]
 # For released weights of the published method (`models import loc2`): DINOv2 comes with it, and is large.
 LOC2 = ["transformers>=4.40"]
-TEST = ["pytest>=7", "hypothesis>=6.90", "scipy>=1.10", "playwright>=1.40", 'evo>=1.30; python_version >= "3.11"']
+# Other people's depth models: Hugging Face's, which prepare images with Pillow, and ONNX files.
+DEPTH = ["transformers>=4.40", "pillow>=9"]
+ONNX = ["onnxruntime>=1.16"]
+TEST = [
+    "pytest>=7",
+    "hypothesis>=6.90",
+    "scipy>=1.10",
+    "playwright>=1.40",
+    'evo>=1.30; python_version >= "3.11"',
+    "onnx>=1.15",
+    *DEPTH,
+    *ONNX,
+]
 DEV = ["ruff", "mypy", "types-PyYAML"]
 EVERYTHING = sorted({*ROS, *SIM, *PLOT, *GEOTIFF, *TRAIN, *TEST, *DEV})
 
@@ -96,6 +108,8 @@ setup(
         "geotiff": GEOTIFF,
         "train": TRAIN,
         "loc2": LOC2,
+        "depth": DEPTH,
+        "onnx": ONNX,
         "demo": [*ROS, *SIM, *PLOT],
         "test": TEST,
         "dev": EVERYTHING,

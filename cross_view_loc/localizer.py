@@ -21,8 +21,8 @@ import torch
 
 from cross_view_loc.aerial.patch import Patch
 from cross_view_loc.aerial.resolution import imagery_variance_m2
-from cross_view_loc.depth.learned import LearnedDepth
-from cross_view_loc.depth.source import DepthSource, FlatGround
+from cross_view_loc.depth.choose import ChosenDepth, choose_depth
+from cross_view_loc.depth.source import DepthSource
 from cross_view_loc.errors import InputError, NoImageryError
 from cross_view_loc.matching.aerial_cache import AerialFeatureCache, PatchSource
 from cross_view_loc.matching.alignment import ESTIMATORS, Candidate, align, confidence
@@ -36,7 +36,7 @@ from cross_view_loc.matching.matches import guided_matches
 from cross_view_loc.matching.posterior import read_calibration
 from cross_view_loc.matching.search import aerial_features, heading_sectors, make_lattice, parts
 from cross_view_loc.matching.window import GroundWindow, WindowSettings
-from cross_view_loc.networks.weights import DEPTH_FILE, MATCHER_FILE, SHIPPED
+from cross_view_loc.networks.weights import MATCHER_FILE, SHIPPED
 from cross_view_loc.types import Estimate, Frame, Prior
 
 
@@ -45,6 +45,8 @@ class LocalizerSettings:
     """What changes the result; names and meanings are those of the node's parameters."""
 
     depth: str = "learned"
+    depth_fallback: tuple[str, ...] = ()
+    """Tried in this order when `depth` cannot be loaded."""
     estimator: str = "consensus"
     search_radius_m: float = 20.0
     heading_range_deg: float = 10.0
@@ -85,7 +87,10 @@ class Localizer:
         torch.set_num_threads(self.settings.threads or max(1, (os.cpu_count() or 2) // 2))
         folder = Path(self.settings.weights_dir) if self.settings.weights_dir else SHIPPED
         self.matcher, metadata = load_matcher(folder / MATCHER_FILE, self.device)
-        self.depth = depth or make_depth(self.settings.depth, folder, self.device)
+        names = (self.settings.depth, *self.settings.depth_fallback)
+        chosen = ChosenDepth(depth, "given") if depth else choose_depth(names, folder, self.device)
+        self.depth, self.depth_notice = chosen.source, chosen.notice
+        """The notice says which depth source stands in for which, and why; empty when the first one serves."""
         self.calibration = read_calibration(metadata, self.depth.kind, self.settings.estimator)
         self.aerial = AerialFeatureCache(aerial_map, self.matcher, self.device)
         self.published = load_published(self.settings, self.device)
@@ -237,15 +242,6 @@ def pick_device(name: str) -> str:
     except RuntimeError as error:
         raise InputError(f"device '{name}' cannot be used; choose auto, cpu, cuda or cuda:N") from error
     return name
-
-
-def make_depth(name: str, folder: Path, device: str) -> DepthSource:
-    """The depth source of that name."""
-    if name == "flat":
-        return FlatGround()
-    if name == "learned":
-        return LearnedDepth(folder / DEPTH_FILE, device)
-    raise InputError(f"there is no depth source '{name}'; choose learned or flat")
 
 
 def window_settings(settings: LocalizerSettings) -> WindowSettings:

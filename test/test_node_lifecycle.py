@@ -118,7 +118,7 @@ def test_cleanup_gives_the_networks_back_and_ends_the_threads(context) -> None:
             {"map_origin": [8.4, 49.0, 0.0], "map_path": "MAP"},
             "map_origin is latitude 8.40000, longitude 49.00000, out",
         ),
-        ({"depth": "midas"}, "parameter depth is 'midas'; choose one of learned, flat"),
+        ({"depth": "midas"}, "parameter depth: there is no depth source 'midas'; choose learned, flat"),
         ({"estimator": "magic"}, "parameter estimator is 'magic'; choose one of consensus"),
         ({"heading_source": "imu"}, "heading_source is 'imu' but imu_topic is empty; name the Imu topic"),
         ({"cameras": ["a", "a"]}, "cameras lists 'a' twice"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,7 +52,10 @@ class OfflineRun:
         from cross_view_loc.localizer import Localizer
 
         aerial = AerialMap(source or self.source, self.projection)
-        return Localizer(aerial, (settings or self.settings).localizer_settings())
+        localizer = Localizer(aerial, (settings or self.settings).localizer_settings())
+        if localizer.depth_notice:
+            logging.getLogger(__name__).warning(localizer.depth_notice)
+        return localizer
 
     def runner(self, locate: Locate, stride: int = 1, settings: Settings | None = None) -> BagRunner:
         """A runner that starts from nothing, so that the same stretch always gives the same records."""

@@ -14,6 +14,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cross_view_loc.bags.results import without_nan
+from cross_view_loc.commands.depth_option import HELP as DEPTH_HELP
+from cross_view_loc.commands.depth_option import depth_name
 from cross_view_loc.errors import InputError, MissingInputError
 from cross_view_loc.settings import parameter_named
 
@@ -38,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     node.add_argument("--count", action="append", type=int, choices=(1, 2, 3, 4), help="cameras; repeatable; default 1")
     node.add_argument("--stand-in", action="store_true", help="a localizer that answers at once, in place of the real")
     parser.add_argument("--frames", type=int, default=20)
-    parser.add_argument("--depth", choices=("learned", "flat"), default="learned")
+    parser.add_argument("--depth", type=depth_name, default="learned", metavar="NAME", help=DEPTH_HELP)
     parser.add_argument("--estimator", choices=parameter_named("estimator").choices, default="consensus")
     parser.add_argument("--cameras", choices=("front", "surround", "panorama"), default="front")
     parser.add_argument(

@@ -17,6 +17,8 @@ from tqdm import tqdm
 from cross_view_loc.bags.reader import Bag
 from cross_view_loc.bags.results import FrameRecord, tum_text, without_nan, write_json
 from cross_view_loc.bags.runner import choose_topics, read_truth, with_topics
+from cross_view_loc.commands.depth_option import HELP as DEPTH_HELP
+from cross_view_loc.commands.depth_option import depth_name
 from cross_view_loc.commands.simulate import ConsoleProgress
 from cross_view_loc.demo.node_process import NODE_NAME, NodeProcess, private_ros_network, wait_until
 from cross_view_loc.errors import InputError, MissingInputError
@@ -55,7 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=9000, help="town and drive; 9000-9999 are unseen (%(default)s)")
     parser.add_argument("--duration", type=float, default=60.0, metavar="S", help="of the drive (%(default)s)")
     parser.add_argument("--rate", type=float, default=5.0, metavar="HZ", help="images a second (%(default)s)")
-    parser.add_argument("--depth", choices=("learned", "flat"), default="learned", help="depth source (%(default)s)")
+    parser.add_argument("--depth", type=depth_name, default="learned", metavar="NAME", help=DEPTH_HELP)
     parser.add_argument("--weights-dir", default="", metavar="DIR", help="other weights than those of the package")
     parser.add_argument("--out", type=Path, default=Path("demo_output"), metavar="DIR", help="(%(default)s)")
     parser.add_argument("--reuse", action="store_true", help="play the drive that is in the folder already")

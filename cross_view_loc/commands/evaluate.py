@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from cross_view_loc.commands import evaluate_bag
+from cross_view_loc.commands.depth_option import town_depth_name
 from cross_view_loc.commands.train import parse_seeds
 from cross_view_loc.errors import InputError
 from cross_view_loc.settings import parameter_named
@@ -32,7 +33,8 @@ protocols:
   gnss             prior with σ 3 m, heading with σ 5°
   panorama         as offset, with one 360° camera whatever --cameras says
 gaps: mild is another season and light; hard adds night, wet, a changed and displaced map, lens, shutter, JPEG, dirt
-depths: true is rendered, relative is the network's with a random scale per image, anchored to the camera's height
+depths: true is rendered, relative is the network's with a random scale per image, anchored to the camera's height;
+  learned, flat, a name of `models list`, hf:FOLDER_OR_NAME or onnx:FILE as everywhere
 Options that may be repeated are combined; a town is rendered once and measured under every combination.
 --out writes results.json, table.txt, risk_coverage.png, calibration.png and gallery/<row>/01.jpg …, the worst frames.
 A recording against its truth, the imagery's offset, fusion with odometry (`cross_view_loc evaluate bag --help`):
@@ -40,7 +42,6 @@ A recording against its truth, the imagery's offset, fusion with odometry (`cros
 """
 PROTOCOL_CHOICES = ("offset", "heading_unknown", "gnss", "panorama")
 CAMERA_CHOICES = ("front", "surround", "panorama", "fisheye", "fisheye_down")
-DEPTHS = ("learned", "flat", "true", "relative")
 GAP_CHOICES = ("mild", "hard")
 REGION_CHOICES = ("town", "suburb", "rural", "forest")
 
@@ -72,7 +73,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="moments an estimate, joined by odometry; repeatable; default 1",
     )
-    town.add_argument("--depth", action="append", choices=DEPTHS, help="repeatable; default learned and flat")
+    town.add_argument(
+        "--depth", action="append", type=town_depth_name, metavar="NAME", help="repeatable; default learned and flat"
+    )
     town.add_argument(
         "--estimator",
         action="append",

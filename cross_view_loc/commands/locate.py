@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cross_view_loc.aerial.image_file import ImageMap
+from cross_view_loc.commands.depth_option import HELP as DEPTH_HELP
+from cross_view_loc.commands.depth_option import depth_name
 from cross_view_loc.errors import InputError, MissingInputError
 from cross_view_loc.geometry.cameras import Camera, EquirectangularCamera, PinholeCamera, StripCamera
 from cross_view_loc.geometry.transforms import R_BODY_OPTICAL, rpy, transform
@@ -68,7 +70,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--search-radius-m", type=float, metavar="M", help="half the searched square (20, or what the image allows)"
     )
-    parser.add_argument("--depth", choices=("learned", "flat"), default="learned", help="depth source (%(default)s)")
+    parser.add_argument("--depth", type=depth_name, default="learned", metavar="NAME", help=DEPTH_HELP)
     parser.add_argument(
         "--estimator",
         choices=parameter_named("estimator").choices,

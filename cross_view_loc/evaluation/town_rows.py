@@ -153,7 +153,7 @@ def _measure_row(result: RowResult, drive: RenderedDrive, base: LocalizerSetting
 def make_localizer(setting: RowSetting, drive: RenderedDrive, base: LocalizerSettings) -> Localizer:
     """The localizer of a row on the orthophoto of a drive, with a depth source of the setting's name."""
     # The network is the inner source of relative depth, and stands in the settings where the oracle replaces it.
-    named = "flat" if setting.depth == "flat" else "learned"
+    named = "learned" if setting.depth in ("true", "relative") else setting.depth
     settings = replace(base, depth=named, estimator=setting.estimator, weights_dir=setting.model)
     # The moments are a few metres apart: all that the window holds shall be used.
     settings = replace(settings, window_frames=setting.window, window_length_m=WINDOW_LENGTH_M)

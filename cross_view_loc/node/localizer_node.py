@@ -69,6 +69,8 @@ class LocalizerNode(ManagedNode):
         began = time.perf_counter()
         localizer = self._make_localizer(settings, self.map_file)
         loaded_s = time.perf_counter() - began
+        if depth_notice := getattr(localizer, "depth_notice", ""):
+            log.warning(depth_notice)
         log.info(f"networks loaded in {loaded_s:.1f} s; warming up")
         warm_s = start.warm_up(localizer, settings.device)
         log.info(f"localizer loaded in {loaded_s:.1f} s, warmed up in {warm_s:.1f} s")

@@ -157,7 +157,8 @@ class Pipeline:
         """What is replaced by an assumption or still waited for; one sentence each."""
         undecided = [] if self._subscriptions is None else self._subscriptions.undecided
         waits = [f"{topic}: nobody publishes it yet, so image_transport auto waits" for topic in undecided]
-        return [*self.assembler.warnings.values(), *filter(None, [self.waits_for]), *waits]
+        depth_notice = getattr(self._localizer, "depth_notice", "")  # a stand-in in tests may have no depth
+        return [*self.assembler.warnings.values(), *filter(None, [self.waits_for, depth_notice]), *waits]
 
     def counts(self) -> dict[str, str]:
         """Images that were dropped, by name."""

@@ -96,7 +96,7 @@ def _parameters() -> tuple[Parameter, ...]:
     rows: list[tuple[str, Any, Any]] = [
         (row.name, row.default, row.metadata) for row in dataclasses.fields(Settings) if row.metadata
     ]
-    special: dict[str, Kind] = {"cameras": "string_array"}
+    special: dict[str, Kind] = {"cameras": "string_array", "depth_fallback": "string_array"}
     return tuple(
         Parameter(name, special.get(name, kinds[type(default)]), default, **metadata)
         for name, default, metadata in rows

@@ -7,6 +7,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from cross_view_loc.depth.spec import parse_depth
+from cross_view_loc.errors import InputError
+
 if TYPE_CHECKING:
     from cross_view_loc.settings import Settings
 
@@ -15,7 +18,7 @@ _CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 def first_contradiction(settings: Settings) -> str:
     """One sentence; empty when there is none."""
-    checks = (_numbers, _cameras, _frames, _topics)
+    checks = (_numbers, _depth, _cameras, _frames, _topics)
     return next((sentence for check in checks for sentence in check(settings)), "")
 
 
@@ -26,6 +29,15 @@ def _numbers(settings: Settings) -> Iterator[str]:
             yield f"setting {name} is {list(origin)}; give [latitude_deg, longitude_deg, height_m]"
     if settings.antenna_in_base_m and len(settings.antenna_in_base_m) != 3:
         yield f"setting antenna_in_base_m has {len(settings.antenna_in_base_m)} numbers; give [x, y, z]"
+
+
+def _depth(settings: Settings) -> Iterator[str]:
+    for parameter, names in (("depth", (settings.depth,)), ("depth_fallback", settings.depth_fallback)):
+        for name in names:
+            try:
+                parse_depth(name)
+            except InputError as error:
+                yield f"parameter {parameter}: {error}"
 
 
 def _cameras(settings: Settings) -> Iterator[str]:

@@ -19,8 +19,11 @@ class MethodSettings:
     depth: str = setting(
         "learned",
         _METHOD,
-        "Distance of a pixel: the network that ships with the package, or the flat ground plane.",
-        choices=("learned", "flat"),
+        "Distance of a pixel: learned (ships with the package), flat (the ground plane), a name of `models list`, "
+        "hf:FOLDER_OR_NAME or onnx:FILE.",
+    )
+    depth_fallback: tuple[str, ...] = setting(
+        (), _METHOD, "Tried in this order when depth cannot be loaded (weights missing, licence not accepted)."
     )
     estimator: str = setting(
         "consensus",

@@ -1,0 +1,62 @@
+"""What the parameter `depth` says: a name, or where a model lies, with options behind a question mark. Torch-free."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import parse_qsl
+
+from cross_view_loc.depth.model import ALONGS, MEASURES
+from cross_view_loc.errors import InputError
+from cross_view_loc.models.registry import DEPTH_MODELS
+
+Source = Literal["learned", "flat", "registry", "hf", "onnx"]
+OPTIONS = {
+    "measure": "what its numbers are: " + ", ".join(MEASURES),
+    "along": "what they are measured along: " + ", ".join(ALONGS),
+    "side_px": "size that the model's image is resized to; smaller is faster",
+}
+
+
+@dataclass(frozen=True)
+class DepthSpec:
+    """One parsed choice."""
+
+    text: str
+    """As it was written."""
+    source: Source
+    where: str
+    """Registry name, Hugging Face name or folder, or ONNX file; empty for learned and flat."""
+    measure: str = ""
+    """Overrides what the model's files say; empty: as they say."""
+    along: str = ""
+    side_px: int = 0
+
+
+def parse_depth(text: str) -> DepthSpec:
+    """`learned`, `flat`, a registry name, `hf:FOLDER_OR_NAME` or `onnx:FILE`, and `?measure=inverse&side_px=252`.
+
+    Raises InputError for anything else.
+    """
+    name, _, query = text.strip().partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    for key, value in options.items():
+        allowed = {"measure": MEASURES, "along": ALONGS}.get(key)
+        if key not in OPTIONS or (allowed and value not in allowed) or (key == "side_px" and not value.isdigit()):
+            raise InputError(
+                f"depth '{text}' has the option '{key}={value}'; options are "
+                + "; ".join(f"{each} ({meaning})" for each, meaning in OPTIONS.items())
+            )
+    chosen: dict[str, str] = {key: value for key, value in options.items() if key != "side_px"}
+    side_px = int(options.get("side_px", 0))
+    kind, colon, where = name.partition(":")
+    if name in ("learned", "flat") and not query:
+        return DepthSpec(text, name, "")  # type: ignore[arg-type]
+    if colon and kind in ("hf", "onnx") and where:
+        return DepthSpec(text, kind, where, side_px=side_px, **chosen)  # type: ignore[arg-type]
+    if name in DEPTH_MODELS:
+        return DepthSpec(text, "registry", name, side_px=side_px, **chosen)
+    raise InputError(
+        f"there is no depth source '{text}'; choose learned, flat, a name of `cross_view_loc models list`, "
+        "hf:FOLDER_OR_NAME or onnx:FILE"
+    )
