@@ -11,7 +11,8 @@ pytest.importorskip("warp", reason="the town needs the extra: pip install cross_
 
 import cross_view_loc.evaluation.renders as renders
 from cross_view_loc.cli import main
-from cross_view_loc.commands.evaluate import DEPTHS, GAP_CHOICES, PROTOCOL_CHOICES, REGION_CHOICES, table
+from cross_view_loc.commands.depth_option import town_depth_name
+from cross_view_loc.commands.evaluate import GAP_CHOICES, PROTOCOL_CHOICES, REGION_CHOICES, table
 from cross_view_loc.depth.source import FlatGround
 from cross_view_loc.errors import InputError
 from cross_view_loc.evaluation.gallery import SIDE_M, FailureCase, WorstFrames, draw_gallery, posterior_heat
@@ -62,7 +63,8 @@ def localizer(bench):
 
 def test_choices_of_the_command_are_those_of_the_parts():
     assert set(PROTOCOL_CHOICES) == set(PROTOCOLS) and GAP_CHOICES == GAPS and REGION_CHOICES == REGIONS
-    assert "relative" in DEPTHS
+    names = ("learned", "flat", "true", "relative", "depth-pro", "hf:a/b")
+    assert all(town_depth_name(name) == name for name in names)
 
 
 def test_a_kept_drive_is_the_drive_itself(drive, cache, monkeypatch):
