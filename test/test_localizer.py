@@ -241,12 +241,11 @@ def test_accepted_estimates_on_coarse_imagery_are_inside_their_ellipses(bench, e
     assert accepted and np.mean([error.nees < 11.3 for error in accepted]) >= 0.8
 
 
-def test_seeing_the_same_twice_makes_no_surer(bench):
-    """Two copies of one image are one image: the ellipse must not shrink as if they were independent."""
-    localizer, moment = Localizer(bench.orthophoto, LocalizerSettings(map_std_m=0.0)), bench.frames[5]
-    once = localizer.locate(moment.frames, moment.prior).covariance
-    twice = localizer.locate(moment.frames * 2, moment.prior).covariance
-    assert np.linalg.eigvalsh(twice[:2, :2])[0] > 0.7 * np.linalg.eigvalsh(once[:2, :2])[0]
+def test_several_views_count_as_the_root_of_their_number(bench):
+    """Two copies of one image are no two witnesses: the posterior stays wider than if they were independent."""
+    localizer, moment = Localizer(bench.orthophoto, LocalizerSettings()), bench.frames[5]
+    (once,), (twice,) = (localizer.score(moment.frames * copies, moment.prior) for copies in (1, 2))
+    assert twice.temperature == pytest.approx(math.sqrt(2) * once.temperature)
 
 
 def test_a_covered_camera_is_refused_with_a_reason(bench, localizer):

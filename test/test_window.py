@@ -160,3 +160,29 @@ def test_a_jump_of_odometry_ends_the_past():
     window = GroundWindow(replace(EXACT, length_m=20.0))
     through(window, frame_at(0.0, 0.0), [[10.0, 0.0]])
     assert len(through(window, frame_at(0.1, 500.0), [[10.0, 0.0]]).cells.weight) == 1
+
+
+def test_a_window_helps_in_the_town():
+    """Measured frames of a drive, with and without the metres before them; odometry turned around must hurt."""
+    pytest.importorskip("warp", reason="the town needs the extra: pip install cross_view_loc[sim]")
+    from cross_view_loc.evaluation.town import evaluate_bench, make_bench
+    from cross_view_loc.localizer import Localizer, LocalizerSettings
+
+    bench = make_bench(9004, 6, town_size_m=260.0, between=4)
+
+    def error_m(frames, lengths=1.0):
+        moments = tuple(
+            replace(
+                moment,
+                frames=tuple(
+                    replace(f, T_odom_base=transform(f.T_odom_base[:3, :3], lengths * f.T_odom_base[:3, 3]))
+                    for f in moment.frames
+                ),
+            )
+            for moment in bench.frames
+        )
+        localizer = Localizer(bench.orthophoto, LocalizerSettings(window_frames=frames, window_length_m=60.0))
+        return np.mean([error.position_m for error in evaluate_bench(replace(bench, frames=moments), localizer)])
+
+    assert error_m(5) < error_m(1)
+    assert error_m(5) < error_m(5, lengths=1.5)
