@@ -174,11 +174,11 @@ def test_lost_scale_follows_from_the_frame_alone(bench):
 
 def test_combinations_are_unique_and_the_protocol_may_choose_the_cameras():
     settings = combine(
-        ["offset", "panorama"], ["mild"], ["town"], ["flat", "flat", "true"], ["consensus"], "front", [""]
+        ["offset", "panorama"], ["mild"], ["town"], ["flat", "flat", "true"], ["consensus"], ["front"], [""]
     )
     assert [(s.protocol, s.cameras, s.depth) for s in settings] == [
-        ("offset", "front", "flat"),
-        ("offset", "front", "true"),
+        ("offset", ["front"], "flat"),
+        ("offset", ["front"], "true"),
         ("panorama", "panorama", "flat"),
         ("panorama", "panorama", "true"),
     ]

@@ -61,7 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     town.add_argument("--seeds", type=parse_seeds, default=[9000, 9001, 9002, 9003], metavar="A-B")
     town.add_argument("--frames", type=int, default=40, help="frames a town")
     town.add_argument("--protocol", action="append", choices=PROTOCOL_CHOICES, help="repeatable; default offset")
-    town.add_argument("--cameras", choices=CAMERA_CHOICES, default="front")
+    town.add_argument("--cameras", action="append", choices=CAMERA_CHOICES, help="repeatable; default front")
     town.add_argument(
         "--gap", action="append", choices=GAP_CHOICES, help="between map and camera; repeatable; default mild"
     )
@@ -112,7 +112,7 @@ def execute(options: argparse.Namespace) -> int:
         options.region or ["town"],
         options.depth or ["learned", "flat"],
         options.estimator or ["consensus"],
-        options.cameras,
+        options.cameras or ["front"],
         options.model or [""],
         options.window or [1],
     )

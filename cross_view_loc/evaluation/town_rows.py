@@ -83,16 +83,16 @@ def combine(
     regions: Sequence[str],
     depths: Sequence[str],
     estimators: Sequence[str],
-    cameras: str,
+    cameras: Sequence[str],
     models: Sequence[str],
     windows: Sequence[int] = (1,),
 ) -> list[RowSetting]:
     """Every combination once, in the order of the arguments; the protocol may choose the cameras."""
-    products = itertools.product(protocols, gaps, regions, models, depths, estimators, windows)
+    products = itertools.product(protocols, gaps, regions, models, cameras, depths, estimators, windows)
     return list(
         dict.fromkeys(
-            RowSetting(protocol, gap, region, depth, estimator, cameras_of(protocol, cameras), model, window)
-            for protocol, gap, region, model, depth, estimator, window in products
+            RowSetting(protocol, gap, region, depth, estimator, cameras_of(protocol, rig), model, window)
+            for protocol, gap, region, model, rig, depth, estimator, window in products
         )
     )
 
