@@ -177,8 +177,8 @@ def test_combinations_are_unique_and_the_protocol_may_choose_the_cameras():
         ["offset", "panorama"], ["mild"], ["town"], ["flat", "flat", "true"], ["consensus"], ["front"], [""]
     )
     assert [(s.protocol, s.cameras, s.depth) for s in settings] == [
-        ("offset", ["front"], "flat"),
-        ("offset", ["front"], "true"),
+        ("offset", "front", "flat"),
+        ("offset", "front", "true"),
         ("panorama", "panorama", "flat"),
         ("panorama", "panorama", "true"),
     ]
