@@ -32,6 +32,8 @@ class Frame:
     moments. None: nobody measures motion."""
     depth_m: NDArray[np.float32] | None = None
     """(h, w) measured z-depth along the optical axis, registered to the image at any size; 0 where unknown."""
+    mask: NDArray[np.bool_] | None = None
+    """(h, w) which parts of the whole image may be used, at any size; None: all of it."""
 
 
 @dataclass(frozen=True)

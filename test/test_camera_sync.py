@@ -197,8 +197,8 @@ def test_depth_goes_with_the_image_of_its_stamp() -> None:
     made.add("camera_info", info())
     assert made.frame(image()).depth_m is None and "no depth image within camera_tolerance_s" in made.warnings["depth"]
     for step in range(3):
-        made.add("depth", depth_image([[1.0 + step]], "32FC1", SECOND + step * 100 * MS))
-    assert made.frame(image(SECOND + 105 * MS)).depth_m == 2.0 and not made.warnings
+        made.add("depth", depth_image(np.full((3, 4), 1.0 + step), "32FC1", SECOND + step * 100 * MS))
+    assert np.all(made.frame(image(SECOND + 105 * MS)).depth_m == 2.0) and not made.warnings
     assert made.frame(image(SECOND + 150 * MS)).depth_m is None
     made.add("depth", depth_image([[1]], "rgb8", SECOND + 300 * MS))
     assert made.frame(image(SECOND + 300 * MS)).depth_m is None, "a broken depth image does not cost the image"

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from cross_view_loc.doctor.findings import Finding, Group
+from cross_view_loc.doctor.lens import CALIBRATION, circle_findings, edge_pixels, rectified_findings
 from cross_view_loc.doctor.survey import ImageFacts, Survey
 from cross_view_loc.errors import InputError
 from cross_view_loc.geometry.cameras import Camera, PinholeCamera, from_camera_info
 from cross_view_loc.geometry.views import horizontal_field_rad
+from cross_view_loc.settings.cameras import is_rectified_name
 
-IMAGES, CALIBRATION = Group("images"), Group("camera calibration")
+IMAGES = Group("images")
 
 BLACK, WHITE = 0.9, 0.4
 BLURRED = 15.0
@@ -115,8 +117,9 @@ def _content(images: list[ImageFacts], topic: str) -> list[Finding]:
     return findings
 
 
-def calibration_findings(found: Survey, topic: str, image_topic: str) -> list[Finding]:
-    """Whether CameraInfo can be used and looks right."""
+def calibration_findings(found: Survey, topic: str, image_topic: str, rectified: bool | None = None) -> list[Finding]:
+    """Whether CameraInfo can be used and looks right; `rectified` as configured, None by the images' topic."""
+    rectified = is_rectified_name(image_topic) if rectified is None else rectified
     infos = found.camera_infos.get(topic, [])
     if not infos:
         return [
@@ -128,7 +131,7 @@ def calibration_findings(found: Survey, topic: str, image_topic: str) -> list[Fi
             )
         ]
     try:
-        camera = from_camera_info(infos[-1])
+        camera = from_camera_info(infos[-1], rectified)
         left_rad, right_rad = horizontal_field_rad(camera)
         field_rad = right_rad - left_rad
     except (InputError, AttributeError) as error:
@@ -142,7 +145,8 @@ def calibration_findings(found: Survey, topic: str, image_topic: str) -> list[Fi
     findings = _against_images(camera, found.images.get(image_topic, []), topic) + _looks(
         infos[-1], camera, math.degrees(field_rad), topic
     )
-    findings += _rectified(infos[-1], camera, image_topic)
+    findings += rectified_findings(infos[-1], camera, image_topic, rectified)
+    findings += circle_findings(camera, found.images.get(image_topic, []), topic)
     if len(infos) > 1:
         findings.append(
             CALIBRATION.warn(
@@ -155,7 +159,8 @@ def calibration_findings(found: Survey, topic: str, image_topic: str) -> list[Fi
         findings.append(
             CALIBRATION.ok(
                 "camera_info.usable",
-                f"{_describe(infos[-1], camera)}, {math.degrees(field_rad):.0f} deg wide, same size as the images.",
+                f"{_describe(infos[-1], camera, rectified)}, {math.degrees(field_rad):.0f} deg wide, same size as the "
+                "images.",
                 data={"width": camera.width, "height": camera.height, "field_deg": round(math.degrees(field_rad), 1)},
             )
         )
@@ -227,7 +232,7 @@ def _looks(info: Any, camera: Camera, field_deg: float, topic: str) -> list[Find
                 "Set distortion_model to equidistant where the calibration was made with the fisheye model.",
             )
         )
-    edges = _edge_pixels(camera.width, camera.height)
+    edges = edge_pixels(camera.width, camera.height)
     seen = camera.unproject(edges)[1]
     if not seen.all():
         findings.append(
@@ -242,42 +247,8 @@ def _looks(info: Any, camera: Camera, field_deg: float, topic: str) -> list[Find
     return findings
 
 
-def _rectified(info: Any, camera: Camera, image_topic: str) -> list[Finding]:
-    """An image that was undistorted must not be undistorted again."""
-    if "rect" not in image_topic.rsplit("/", 3)[-1] + image_topic.rsplit("/", 2)[-2 if "/" in image_topic else -1]:
-        return []
-    if not isinstance(camera, PinholeCamera) or not any(camera.distortion):
-        return []
-    plain = PinholeCamera(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy)
-    edges = _edge_pixels(camera.width, camera.height)
-    rays, seen = camera.unproject(edges)
-    straight, _ = plain.project(rays)
-    moved = np.linalg.norm(straight - edges, axis=1)[seen]
-    shift_px = float(moved.max()) if moved.size else 0.0
-    if shift_px < 2.0:
-        return []
-    return [
-        CALIBRATION.fail(
-            "camera_info.rectified",
-            f"{image_topic} is rectified by its name, but its CameraInfo has distortion that moves pixels at "
-            "the rim by "
-            f"{shift_px:.0f}: it would be undistorted twice.",
-            "Use the raw image topic, or send a CameraInfo with D of zeros and K from the first three columns of P.",
-            parameter="image_topic",
-            data={"shift_px": round(shift_px, 1)},
-        )
-    ]
-
-
-def _edge_pixels(width: int, height: int) -> np.ndarray:
-    """(N, 2) pixels along the rim."""
-    u, v = np.linspace(1.0, width - 1.0, 9), np.linspace(1.0, height - 1.0, 9)
-    sides = [(u, np.full(9, 1.0)), (u, np.full(9, height - 1.0)), (np.full(9, 1.0), v), (np.full(9, width - 1.0), v)]
-    return np.concatenate([np.stack(side, axis=1) for side in sides])
-
-
-def _describe(info: Any, camera: Camera) -> str:
-    model = str(info.distortion_model) or "plumb_bob"
+def _describe(info: Any, camera: Camera, rectified: bool) -> str:
+    model = "rectified" if rectified else str(info.distortion_model) or "plumb_bob"
     if isinstance(camera, PinholeCamera):
         bent = "with distortion" if any(camera.distortion) else "without distortion"
         return f"{model} {bent}, {camera.width}x{camera.height}, focal length {camera.fx:.0f} pixels"

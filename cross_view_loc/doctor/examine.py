@@ -210,7 +210,9 @@ def _camera(examination: Examination, camera: CameraSettings, found: Survey) -> 
     if image:
         examination.check("images", lambda: cameras.image_findings(found, image))
     if info:
-        examination.check("camera calibration", lambda: cameras.calibration_findings(found, info, image))
+        examination.check(
+            "camera calibration", lambda: cameras.calibration_findings(found, info, image, camera.is_rectified)
+        )
     if not image:
         return None
     frames = [found.stamps[topic].frame_id for topic in (image, info) if topic in found.stamps]

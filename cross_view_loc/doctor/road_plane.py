@@ -69,9 +69,9 @@ class _Pair:
 
 def ahead_view(camera: Camera, R_base_camera: Matrix) -> View:
     """The virtual pinhole of the camera that looks ahead most."""
-    views = plan_views(camera)
+    views = plan_views(camera, R_base_camera)
     best = max(views, key=lambda view: (R_base_camera @ view.R_camera_view)[0, 2])
-    return View(best.focal_px * VIEW_SIZE[0] / best.width, best.yaw_rad, *VIEW_SIZE)
+    return View(best.focal_px * VIEW_SIZE[0] / best.width, best.yaw_rad, best.down, *VIEW_SIZE)
 
 
 def pair_estimate(pair: _Pair) -> PairEstimate | None:

@@ -27,6 +27,7 @@ from cross_view_loc.doctor.headers import Header, read_header
 from cross_view_loc.doctor.stamps import StampRecord
 from cross_view_loc.errors import InputError
 from cross_view_loc.inputs.fixes import Fix, read_fix
+from cross_view_loc.inputs.image_circle import has_black_corners
 from cross_view_loc.inputs.images import decode
 from cross_view_loc.inputs.imus import has_orientation
 from cross_view_loc.inputs.poses import bare_frame
@@ -54,6 +55,8 @@ class ImageFacts:
     """Pixels darker than 12 of 255."""
     white_share: float
     """Pixels brighter than 250."""
+    has_black_corners: bool
+    """As a fisheye's round picture has."""
     sharpness: float
     """Variance of the Laplacian of the grey image at 640 columns."""
     thumbnail: NDArray[np.float32]
@@ -253,6 +256,7 @@ def image_facts(image: NDArray[np.uint8], message: Any, time_ns: int) -> ImageFa
         height=image.shape[0],
         black_share=float((grey < 12).mean()),
         white_share=float((grey > 250).mean()),
+        has_black_corners=has_black_corners(image),
         sharpness=float(cv2.Laplacian(small, cv2.CV_64F).var()),
         thumbnail=np.asarray(thumbnail, dtype=np.float32),
     )

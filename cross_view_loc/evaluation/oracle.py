@@ -41,7 +41,7 @@ class TrueDepth:
             [
                 (frame.camera, depth)
                 for frame, depth in zip(frames, depth_m, strict=True)
-                for _ in plan_views(frame.camera)
+                for _ in plan_views(frame.camera, frame.T_base_camera)
             ]
         )
 

@@ -174,11 +174,12 @@ class StripCamera:
         return _unproject_panorama(pixels, self.width, self.horizon_row)
 
 
-def from_camera_info(info: Any) -> Camera:
+def from_camera_info(info: Any, rectified: bool = False) -> Camera:
     """Camera of a sensor_msgs/CameraInfo (rclpy, rosbags or ROS 1 field names), at the size its images have.
 
-    Binning and region of interest are applied. Raises InputError for a zero or broken K, a wrong number of
-    distortion coefficients, a missing size or an unknown distortion model, naming the frame.
+    Binning and region of interest are applied. `rectified`: its images have been undistorted, so that they follow the
+    first three columns of P (of K, where nobody filled in P) without distortion. Raises InputError for a zero or broken
+    K, a wrong number of distortion coefficients, a missing size or an unknown distortion model, naming the frame.
     """
     frame = getattr(getattr(info, "header", None), "frame_id", "") or "(no frame_id)"
     where = f"CameraInfo of frame {frame}"
@@ -189,10 +190,20 @@ def from_camera_info(info: Any) -> Camera:
     if width < 1 or height < 1:
         raise InputError(f"{where} has image size {width}x{height}; fill in width and height or calibrate the camera.")
     if model == "equirectangular":
-        return EquirectangularCamera(width, height)
+        if full_width != int(info.width) or x_binning != y_binning:
+            raise InputError(
+                f"{where} is of a panorama that lacks columns or is binned unevenly; send all columns, binned like rows"
+            )
+        if full_height == int(info.height) or 2 * int(info.height) != full_width:
+            return EquirectangularCamera(width, height)
+        return StripCamera(width, height, (full_width / 4 - y_offset) / y_binning)
 
     K = np.array(_field(info, "k"), dtype=np.float64).ravel()
     coefficients = tuple(float(c) for c in _field(info, "d"))
+    if rectified:
+        P = np.array(_field(info, "p"), dtype=np.float64).ravel()
+        K = P.reshape(3, 4)[:, :3].ravel() if P.size == 12 and np.any(P) else K
+        coefficients, model = (), ""
     if K.size != 9 or not np.all(np.isfinite(K)):
         raise InputError(f"{where} has a camera matrix K that is not 9 finite numbers; calibrate the camera again.")
     if not np.any(K[:6]):

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cross_view_loc.errors import InputError, MissingInputError
 from cross_view_loc.geometry.geodesy import MapProjection
@@ -207,10 +206,16 @@ class FrameAssembler:
                 raise MissingInputError(f"{own.settings.image_topic}: image has no frame_id; set camera_frame")
             T_base_camera = self._motion.mount(optical_frame, stamp)
             R_level_base = self._level(stamp)
-            depth_m = self._depth(own, stamp)
+            depth_m, no_depth = own.depth(stamp, calibration, T_base_camera, self._settings)
+            mask, no_mask = own.mask(calibration)
             T_odom_base = self._motion.pose(stamp)
+        image = own.picture(image_message, calibration)
+        complaints = {"depth": no_depth, "mask": no_mask, "lens": own.lens_complaint(image, calibration)}
+        with self._lock:
+            for what, complaint in complaints.items():
+                self._assume(input_key(what, camera), complaint)
         return Frame(
-            own.picture(image_message, calibration),
+            image,
             calibration,
             stamp,
             T_base_camera,
@@ -219,6 +224,7 @@ class FrameAssembler:
             name=camera,
             T_odom_base=T_odom_base,
             depth_m=depth_m,
+            mask=mask,
         )
 
     def _carried(self, frame: Frame, first: Frame) -> Frame:
@@ -260,11 +266,6 @@ class FrameAssembler:
         if stretch is not None:
             self._heading_check.add(*stretch)
         self._assume("heading", self._heading_check.warning(self._settings))
-
-    def _depth(self, camera: CameraInput, stamp: int) -> NDArray[np.float32] | None:
-        depth_m, assumption = camera.depth(stamp, to_ns(self._settings.camera_tolerance_s))
-        self._assume(input_key("depth", camera.settings.name), assumption)
-        return depth_m
 
     def _assume(self, key: str, assumption: str) -> None:
         """Note what is assumed because an input lacks; empty when it does not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -10,34 +11,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cross_view_loc.errors import InputError, MissingInputError
-from cross_view_loc.geometry.cameras import Camera, from_camera_info
+from cross_view_loc.geometry.cameras import Camera, PinholeCamera, from_camera_info
 from cross_view_loc.inputs.camera_text import read_calibration_file
-from cross_view_loc.inputs.depth_images import decode_depth
+from cross_view_loc.inputs.depth_check import depth_complaint
+from cross_view_loc.inputs.depth_images import FARTHEST_M, decode_depth
+from cross_view_loc.inputs.image_circle import has_black_corners
 from cross_view_loc.inputs.images import decode
+from cross_view_loc.inputs.masks import read_mask, shape_complaint
 from cross_view_loc.inputs.poses import bare_frame
-from cross_view_loc.inputs.stamps import stamp_ns
-from cross_view_loc.settings.cameras import CameraSettings
+from cross_view_loc.inputs.stamps import stamp_ns, to_ns
+from cross_view_loc.settings import Settings
+from cross_view_loc.settings.cameras import ONLY_CAMERA, CameraSettings
 
 DEPTHS_KEPT = 10
+
+
+def parameter_of(settings: CameraSettings, name: str) -> str:
+    """How a parameter of the camera is called."""
+    return name if settings.name == ONLY_CAMERA else f"{settings.name}.{name}"
 
 
 class CameraInput:
     """Keeps what came for one camera. Not safe for two threads by itself."""
 
     def __init__(self, settings: CameraSettings) -> None:
-        """Raises InputError when the calibration file is none, MissingInputError when there is no such file."""
+        """Raises InputError when calibration file or mask is none, MissingInputError when there is no such file."""
         self.settings = settings
         self._refusal = ""
         self._info_frame = ""
         self._camera: Camera | None = None
         self._depths: deque[Any] = deque(maxlen=DEPTHS_KEPT)
         if settings.calibration_file:
-            self._camera = read_calibration_file(Path(settings.calibration_file))
+            self._camera = read_calibration_file(Path(settings.calibration_file), settings.is_rectified)
+        self._mask = read_mask(Path(settings.mask), parameter_of(settings, "mask")) if settings.mask else None
 
     def add_info(self, message: Any) -> None:
         """A CameraInfo; InputError when it calibrates nothing, and the one before stays."""
         try:
-            self._camera = from_camera_info(message)
+            self._camera = from_camera_info(message, self.settings.is_rectified)
         except InputError as error:
             self._refusal = str(error)
             raise
@@ -87,8 +98,29 @@ class CameraInput:
             )
         return image
 
-    def depth(self, stamp: int, tolerance_ns: int) -> tuple[NDArray[np.float32] | None, str]:
+    def lens_complaint(self, image: NDArray[np.uint8], camera: Camera) -> str:
+        """What is wrong with the model of the lens by a look at an image (H, W, 3); empty when nothing is."""
+        if not isinstance(camera, PinholeCamera) or not has_black_corners(image):
+            return ""
+        return (
+            f"{self.settings.image_topic}: images are round, with black corners as a fisheye's, but their calibration "
+            "is a pinhole's; calibrate with distortion_model equidistant or send rectified images"
+        )
+
+    def mask(self, camera: Camera) -> tuple[NDArray[np.bool_] | None, str]:
+        """(h, w) which parts of an image of that calibration may be used; None and why for a mask of another shape."""
+        if self._mask is None:
+            return None, ""
+        why = shape_complaint(self._mask.shape, camera)
+        name = parameter_of(self.settings, "mask")
+        return (None, f"{name}: {self.settings.mask} {why}; until then nothing is ignored") if why else (self._mask, "")
+
+    def depth(
+        self, stamp: int, camera: Camera, T_base_camera: NDArray[np.float64], settings: Settings
+    ) -> tuple[NDArray[np.float32] | None, str]:
         """(h, w) metres, 0 where unknown, of the depth image nearest to the stamp; None and why without one.
+
+        Calibration, pose (4, 4) in the base frame and where the ground is tell whether it can be true.
 
         The camera's depth is then estimated as for one that measures none.
         """
@@ -96,13 +128,17 @@ class CameraInput:
         if not topic:
             return None, ""
         nearest = min(self._depths, key=lambda message: abs(stamp_ns(message) - stamp), default=None)
-        if nearest is None or abs(stamp_ns(nearest) - stamp) > tolerance_ns:
+        if nearest is None or abs(stamp_ns(nearest) - stamp) > to_ns(settings.camera_tolerance_s):
             why = "no depth image within camera_tolerance_s of the camera's image; its depth is estimated"
             return None, f"{topic}: {why}"
         try:
-            return decode_depth(nearest), ""
+            read_m = decode_depth(nearest, math.inf)
         except InputError as error:
             return None, f"{topic}: {error}; until then the camera's depth is estimated"
+        why = depth_complaint(read_m, nearest.encoding, camera, T_base_camera, settings.ground_height_in_base_m)
+        if why:
+            return None, f"{topic}: depth image {why}; until then the camera's depth is estimated"
+        return np.where(read_m <= FARTHEST_M, read_m, np.float32(0.0)), ""
 
     def awaits_depth(self, stamp: int, tolerance_ns: int) -> bool:
         """Whether the depth image of that stamp may still come: there is none yet, nor any later one."""

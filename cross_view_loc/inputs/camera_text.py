@@ -67,10 +67,11 @@ def camera_text(camera: Camera) -> str:
     raise InputError(f"a manifest has no word for a {type(camera).__name__} like this; use equirectangular or strip")
 
 
-def read_calibration_file(path: Path) -> Camera:
+def read_calibration_file(path: Path, rectified: bool = False) -> Camera:
     """A file of camera_calibration / camera_info_manager; integer pixel centres, as ROS has them.
 
-    Raises MissingInputError when there is no file, InputError when it is of another kind.
+    `rectified` as for `from_camera_info`. Raises MissingInputError when there is no file, InputError when it is of
+    another kind.
     """
     if not path.is_file():
         raise MissingInputError(f"there is no camera file at {path}; correct the path")
@@ -82,6 +83,7 @@ def read_calibration_file(path: Path) -> Camera:
             distortion_model=str(data.get("distortion_model", "plumb_bob")),
             d=list(data.get("distortion_coefficients", {}).get("data", [])),
             k=list(data["camera_matrix"]["data"]),
+            p=list(data.get("projection_matrix", {}).get("data", [])),
             binning_x=0,
             binning_y=0,
             roi=SimpleNamespace(width=0, height=0, x_offset=0, y_offset=0),
@@ -92,4 +94,4 @@ def read_calibration_file(path: Path) -> Camera:
             f"{path} is not a camera_info file (image_width, image_height, camera_matrix: data, …); write one with "
             "camera_calibration"
         ) from error
-    return from_camera_info(info)
+    return from_camera_info(info, rectified)

@@ -15,8 +15,8 @@ FARTHEST_M = 200.0
 """Beyond this a sensor's number is noise or a code for "nothing"."""
 
 
-def decode_depth(message: Any) -> NDArray[np.float32]:
-    """(H, W) z-depth in metres of a sensor_msgs Image, 0 where unknown.
+def decode_depth(message: Any, farthest_m: float = FARTHEST_M) -> NDArray[np.float32]:
+    """(H, W) z-depth in metres of a sensor_msgs Image, 0 where unknown or beyond `farthest_m`.
 
     Raises InputError for another encoding or a size that does not fit the data.
     """
@@ -28,5 +28,5 @@ def decode_depth(message: Any) -> NDArray[np.float32]:
     name, metres = kind
     rows = pixel_rows(message, np.dtype(name).itemsize)
     values = rows.view((">" if message.is_bigendian else "<") + name).astype(np.float32) * np.float32(metres)
-    known = np.isfinite(values) & (values > 0.0) & (values <= FARTHEST_M)
+    known = np.isfinite(values) & (values > 0.0) & (values <= farthest_m)
     return np.where(known, values, np.float32(0.0))

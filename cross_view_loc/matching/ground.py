@@ -51,6 +51,8 @@ def observe_ground(frames: Sequence[Frame], matcher: Matcher, depth: DepthSource
     images, elevations, inverses, lifted, kinds = [], [], [], [], []
     for _, frame, view in planned:
         image, seen = view.sample(frame.image, frame.camera)
+        if frame.mask is not None:
+            seen = seen & view.sample_mask(frame.mask, frame.camera)
         geometry = ViewGeometry.of(frame, view)
         pixel_rays = view.rays()
         images.append(image)
@@ -100,7 +102,7 @@ def _views(frame: Frame) -> tuple[View, ...]:
             f"image of {frame.name} is {width}x{height} but its calibration is for "
             f"{frame.camera.width}x{frame.camera.height}; publish the CameraInfo of this resolution"
         )
-    return plan_views(frame.camera)
+    return plan_views(frame.camera, frame.T_base_camera)
 
 
 def _lift(

@@ -36,7 +36,7 @@ class Settings(MethodSettings, InputSettings):
     """What the node and the offline runner can be told; build it with `from_mapping` or `from_yaml`."""
 
     rig: tuple[CameraSettings, ...] = ()
-    """The cameras, one or several; of a single one it is made of the six parameters without a camera's name."""
+    """The cameras, one or several; of a single one it is made of the parameters without a camera's name."""
 
     def __post_init__(self) -> None:
         for parameter in PARAMETERS:
@@ -108,7 +108,7 @@ _BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
 
 
 def camera_rows(camera: str) -> tuple[Parameter, ...]:
-    """The six rows of one camera of several; its topics are below its name."""
+    """The rows of one camera of several; its topics are below its name."""
     defaults = {"image_topic": f"{camera}/image_raw", "camera_info_topic": f"{camera}/camera_info"}
     rows = (parameter_named(suffix) for suffix in CAMERA_SUFFIXES)
     return tuple(

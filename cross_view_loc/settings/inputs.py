@@ -19,8 +19,8 @@ class InputSettings:
     cameras: tuple[str, ...] = setting(
         (),
         _TOPICS,
-        "Names of several cameras, each with parameters NAME.image_topic, NAME.camera_info_topic and so on, as the six "
-        "below; empty = the one camera of these six.",
+        "Names of several cameras, each with parameters NAME.image_topic, NAME.camera_info_topic and so on, as those "
+        "below; empty = the one camera of these.",
     )
     image_topic: str = setting("camera/image_raw", _TOPICS, "Camera images (sensor_msgs/Image or CompressedImage).")
     image_transport: str = setting(
@@ -41,6 +41,18 @@ class InputSettings:
         _TOPICS,
         "Measured depth registered to the image (sensor_msgs/Image, 16UC1 mm or 32FC1 m), used where it has the "
         "image's stamp; empty = none.",
+    )
+    rectified: str = setting(
+        "auto",
+        _TOPICS,
+        "Whether image_topic is undistorted, so that P counts and D does not; auto: when it is called image_rect….",
+        choices=("auto", "true", "false"),
+    )
+    mask: str = setting(
+        "",
+        _TOPICS,
+        "Picture of the image's size or shape that is black where the image must not be used, as on the vehicle's own "
+        "bonnet; empty = none.",
     )
     fix_topic: str = setting("gnss/fix", _TOPICS, "Coarse position that says where to look (sensor_msgs/NavSatFix).")
     odometry_topic: str = setting(

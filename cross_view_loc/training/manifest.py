@@ -126,7 +126,7 @@ def _load_group(
     for row in rows:
         T_map_base = place(row)
         camera = _camera(row, path.parent, cameras)
-        for number, view in enumerate(plan_views(camera)):
+        for number, view in enumerate(plan_views(camera, row.T_base_camera)):
             entries.append((row, camera, number))
             poses.append(T_map_base)
             mounts.append(row.T_base_camera @ transform(view.R_camera_view, (0.0, 0.0, 0.0)))
@@ -163,7 +163,7 @@ def sample_row(row: ManifestRow, camera: Camera) -> list[SampledView]:
         )
     depth = _read_depth(row, camera)
     sampled = []
-    for view in plan_views(camera):
+    for view in plan_views(camera, row.T_base_camera):
         pixels, seen = view.sample(image, camera)
         rows, columns = view.height // TOKEN_ROWS_PX, view.width // TOKEN_COLUMNS_PX
         share = cv2.resize(seen.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)

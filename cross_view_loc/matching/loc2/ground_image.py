@@ -139,7 +139,7 @@ def _source_depth(frame: Frame, geometry: GroundImage, source: DepthSource) -> A
     """Depth (rows, columns) of the variant's kind at the cells' depth pixels, from a source that works on views."""
     rays = geometry.rays(*geometry.depth_pixels())
     depth_m = np.zeros(rays.shape[:2])
-    for view in plan_views(frame.camera):
+    for view in plan_views(frame.camera, frame.T_base_camera):
         local = rays @ view.R_camera_view  # the transposed rotation, on rows
         inside = _inside(local, view) & (depth_m == 0)
         if not inside.any():

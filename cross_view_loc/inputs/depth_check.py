@@ -1,0 +1,75 @@
+"""Whether a depth image can be that of the camera's image: its shape, its unit, and whether it measured anything."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cross_view_loc.geometry.cameras import Camera
+from cross_view_loc.inputs.depth_images import FARTHEST_M
+from cross_view_loc.inputs.masks import shape_complaint
+
+ROAD_FROM_M, ROAD_TO_M = 2.0, 20.0
+"""Where the road's depth hardly depends on the vehicle's tilt."""
+FEWEST, MOST = 40, 2000
+"""Pixels of the road that are compared."""
+NEAR_POWER, SPREAD = 0.18, 0.2
+"""In powers of ten: how far the usual ratio to the road may lie from a whole one, and its quartiles from each other.
+
+Proportional to the flat road is the road alone: a wall, or a hand before the lens, is not.
+"""
+_UNITS = {
+    ("32FC1", 3): "millimetres",
+    ("32FC1", 2): "centimetres",
+    ("16UC1", 1): "tenths of a millimetre",
+    ("16UC1", -1): "centimetres",
+    ("16UC1", -3): "metres",
+}
+
+
+def depth_complaint(
+    read_m: NDArray[np.float32], encoding: str, camera: Camera, T_base_camera: NDArray[np.float64], ground_z_m: float
+) -> str:
+    """What is wrong with a depth image (h, w), as read by its encoding without a limit; empty when nothing is.
+
+    `T_base_camera` (4, 4) and the ground's height in the base frame tell how far the road is.
+    """
+    shape = shape_complaint(read_m.shape, camera)
+    if shape:
+        return shape
+    power = _power_of_ten(read_m, camera, T_base_camera, ground_z_m)
+    if power:
+        kind = "32FC1" if encoding == "32FC1" else "16UC1"
+        unit = _UNITS.get((kind, power), "another unit")
+        return (
+            f"puts the road {10.0**power:g} times as far as the camera's height does, so its {encoding} seems to hold "
+            f"{unit}; have the driver send 32FC1 in metres or 16UC1 in millimetres"
+        )
+    if not np.any((read_m > 0.0) & (read_m <= FARTHEST_M)):
+        return f"holds no distance up to {FARTHEST_M:g} m; check that the sensor is running and sees something"
+    return ""
+
+
+def _power_of_ten(
+    read_m: NDArray[np.float32], camera: Camera, T_base_camera: NDArray[np.float64], ground_z_m: float
+) -> int:
+    """Exponent of the factor between depth and the flat road's; 0 when it is about one, or nothing tells."""
+    height, width = read_m.shape
+    known = np.flatnonzero(read_m > 0.0)
+    # Every so manyth known pixel; an odd step, so that it does not stay in the same columns.
+    known = known[:: (max(1, len(known) // (4 * MOST)) // 2) * 2 + 1]
+    row, column = np.divmod(known, width)
+    pixels = np.stack([(column + 0.5) * (camera.width / width), (row + 0.5) * (camera.height / height)], axis=-1)
+    rays, seen = camera.unproject(pixels)
+    ahead = seen & (rays[:, 2] > 0.1)
+    descent = -(rays @ T_base_camera[2, :3]) / np.where(ahead, rays[:, 2], 1.0)
+    above_m = float(T_base_camera[2, 3]) - ground_z_m
+    road = ahead & (descent * ROAD_TO_M > above_m) & (descent * ROAD_FROM_M < above_m)
+    if np.count_nonzero(road) < FEWEST or above_m <= 0.0:
+        return 0
+    ratio = np.log10(read_m[row[road], column[road]] * descent[road] / above_m)
+    low, middle, high = (float(value) for value in np.quantile(ratio, (0.25, 0.5, 0.75)))
+    power = round(middle)
+    return power if abs(middle - power) < NEAR_POWER and high - low < SPREAD and math.isfinite(middle) else 0
