@@ -243,6 +243,9 @@ def test_results_on_disk(tmp_path, bag_path):
     assert {row["reason"] for row in rows if row["status"] == "refused"} == {"ambiguous"}
     assert float(rows[0]["latitude_deg"]) == pytest.approx(48.0, abs=1e-6)
     assert float(rows[0]["var_yaw"]) == pytest.approx(1e-4)
+    timings = list(csv.DictReader((folder / "timings.csv").open()))
+    assert [row["stamp_ns"] for row in timings] == [row["stamp_ns"] for row in rows]
+    assert [float(row["seconds"]) for row in timings] == pytest.approx([r.seconds for r in records], abs=1e-6)
     points = json.loads((folder / "estimates.geojson").read_text())["features"]
     assert points[0]["geometry"]["coordinates"][1] == pytest.approx(48.0, abs=1e-6)
     assert points[0]["properties"]["bearing_deg"] == pytest.approx(90.0)

@@ -85,7 +85,7 @@ def test_run_writes_results_and_one_json_object(inputs, capsys):
     assert "/cam/image" in captured.err, "guessed topics are shown"
     names = {path.name for path in Path("out").iterdir()}
     assert names == {"estimates.tum", "estimates.csv", "estimates.geojson", "estimates.gpx", "estimates_bag",
-                     "metrics.json", "localizer.yaml", "report.html"}  # fmt: skip
+                     "timings.csv", "metrics.json", "localizer.yaml", "report.html"}  # fmt: skip
 
 
 def test_run_again_with_what_it_used_gives_the_same(inputs, capsys):

@@ -88,12 +88,17 @@ def result_folder(out: Path | None, root: Path = Path("results")) -> Path:
 
 
 def write_results(folder: Path, records: Sequence[FrameRecord], projection: MapProjection) -> None:
-    """Write estimates.tum, .gpx (accepted only), .csv (every image, with the reason) and .geojson."""
+    """Write estimates.tum, .gpx (accepted only), .csv (every image, with the reason) and .geojson, and timings.csv.
+
+    What a computer took for an image is in a file of its own: the others are the same to the byte in every run.
+    """
     (folder / "estimates.tum").write_text(tum_text(records), encoding="utf-8")
     with (folder / "estimates.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, CSV_COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(_csv_row(record, projection) for record in records)
+    timings = [f"{record.stamp_ns},{record.seconds:.6f}\n" for record in records if record.estimate is not None]
+    (folder / "timings.csv").write_text("".join(["stamp_ns,seconds\n", *timings]), encoding="utf-8")
     (folder / "estimates.geojson").write_text(json.dumps(_geojson(records, projection)), encoding="utf-8")
     (folder / "estimates.gpx").write_text(gpx_text(records, projection, folder.name), encoding="utf-8")
 

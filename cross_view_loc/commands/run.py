@@ -31,8 +31,9 @@ EXAMPLES = """examples:
 
 BAG is a rosbag2 folder, an .mcap or .db3 file, or a ROS 1 .bag. The folder (results/<time> with the link
 results/latest, or --out) then holds report.html (opens in any browser, offline), estimates.tum and .gpx (accepted
-poses), estimates.csv (every image, with the reason if it gave no pose), estimates.geojson, estimates_bag (the messages
-the node would have published), metrics.json and localizer.yaml (what was used).
+poses), estimates.csv (every image, with the reason if it gave no pose), timings.csv (computing time of each),
+estimates.geojson, estimates_bag (the messages the node would have published), metrics.json and localizer.yaml (what was
+used).
 """
 
 
