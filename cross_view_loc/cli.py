@@ -22,7 +22,7 @@ COMMANDS = {
     "evaluate": "measure errors by a stated protocol",
     "benchmark": "time the stages of the method on this machine",
     "train": "train the matcher or the depth network",
-    "models": "list the weights this installation has, import released ones",
+    "models": "list the weights there are, fetch or import released ones",
 }
 
 

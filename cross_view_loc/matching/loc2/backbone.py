@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from cross_view_loc.errors import ModelError
 from cross_view_loc.matching.loc2.network import TOKEN_CHANNELS
 from cross_view_loc.matching.loc2.specification import TOKEN_PX
+from cross_view_loc.models.installed import find_named
 
 DINOV2_LARGE = "facebook/dinov2-large"
 """Apache-2.0, 304 M parameters."""
@@ -25,7 +26,7 @@ Backbone = Callable[[Tensor], Tensor]
 
 
 def load_backbone(name: str = DINOV2_LARGE, device: str = "cpu", channels: int = TOKEN_CHANNELS) -> Backbone:
-    """DINOv2 from Hugging Face by name (downloaded once into its cache) or from a local folder.
+    """DINOv2 by registry name, by Hugging Face name (fetched before, or in its cache) or from a local folder.
 
     Half precision on a GPU, single on a CPU. Raises ModelError when `transformers` is missing, when there is no such
     model, or when its tokens do not have `channels` channels.
@@ -52,12 +53,12 @@ def load_dinov2(name: str, blocks: int | None = None) -> Any:
             f"the backbone '{name}' needs the package 'transformers', which is missing; run `pip install transformers`"
         ) from error
     try:
-        model = Dinov2Model.from_pretrained(name)
+        model = Dinov2Model.from_pretrained(find_named(name)[0], local_files_only=True)
     except (OSError, ValueError, RuntimeError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
         raise ModelError(
             f"the backbone '{name}' cannot be loaded ({first}); "
-            f"give a folder that holds one (config.json, model.safetensors) or go online once"
+            f"run `cross_view_loc models fetch {name}`, or give a folder with its config.json and model.safetensors"
         ) from error
     if blocks is not None:
         model.encoder.layer = model.encoder.layer[:blocks]

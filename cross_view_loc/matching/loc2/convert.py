@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 from collections.abc import Mapping
 from functools import lru_cache
@@ -17,6 +16,7 @@ from torch import Tensor
 from cross_view_loc.errors import ModelError
 from cross_view_loc.matching.loc2.network import Loc2Network
 from cross_view_loc.matching.loc2.specification import Loc2Specification, specification
+from cross_view_loc.models.store import models_folder
 from cross_view_loc.networks.weights import load_weights, prepare_for_inference, save_weights
 
 FORMAT = "loc2-matcher"
@@ -26,11 +26,6 @@ ARTICLE = "arXiv 2509.09792"
 _NESTS = ("state_dict", "model_state_dict", "model", "matcher")
 _PREFIXES = ("module.", "model.", "matcher.", "_orig_mod.")
 _SHOWN = 3
-
-
-def models_folder() -> Path:
-    """Where imported weights are kept: $XDG_DATA_HOME/cross_view_loc/models."""
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "cross_view_loc" / "models"
 
 
 def import_checkpoint(source: Path, variant: str, out: Path | None = None) -> Path:
