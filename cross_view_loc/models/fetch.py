@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cross_view_loc.errors import InputError, ModelError
-from cross_view_loc.models.download import Download
+from cross_view_loc.models.download import Download, git_sha1_of
 from cross_view_loc.models.hub import Hub, HubFile, HubRepository
 from cross_view_loc.models.lock import Lock, LockedFile, check_files, read_lock, sha256_of, write_lock
 from cross_view_loc.models.registry import OPEN_LICENCES, RegisteredModel, registered
@@ -137,10 +137,11 @@ def is_accepted(plan: FetchPlan, folder: Path | None = None) -> bool:
 def _there(plan: FetchPlan, file: HubFile) -> LockedFile | None:
     """A file that is here whole from an earlier time; None when it must come."""
     path, known = plan.folder / file.name, plan.expected.get(file.name) or file.sha256
-    if not known or not path.is_file() or sha256_of(path) != known:
+    if not path.is_file():
         return None
-    status = path.stat()
-    return LockedFile(status.st_size, known, status.st_mtime_ns)
+    status, sha256 = path.stat(), sha256_of(path)
+    is_it = sha256 == known if known else bool(file.git_sha1) and git_sha1_of(path) == file.git_sha1
+    return LockedFile(status.st_size, sha256, status.st_mtime_ns) if is_it else None
 
 
 @contextmanager
