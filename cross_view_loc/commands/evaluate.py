@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from cross_view_loc.commands import evaluate_bag
+from cross_view_loc.commands import evaluate_bag, evaluate_sensitivity
 from cross_view_loc.commands.depth_option import town_depth_name
 from cross_view_loc.commands.train import parse_seeds
 from cross_view_loc.errors import InputError
@@ -39,6 +39,8 @@ Options that may be repeated are combined; a town is rendered once and measured 
 --out writes results.json, table.txt, risk_coverage.png, calibration.png and gallery/<row>/01.jpg …, the worst frames.
 A recording against its truth, the imagery's offset, fusion with odometry (`cross_view_loc evaluate bag --help`):
   cross_view_loc evaluate bag drive/bag --map drive/map.mbtiles --config drive/localizer.yaml --fuse
+What wrong calibration, map, prior and odometry cost (`cross_view_loc evaluate sensitivity --help`):
+  cross_view_loc evaluate sensitivity --seeds 9000-9001 --frames 20
 """
 PROTOCOL_CHOICES = ("offset", "heading_unknown", "gnss", "panorama")
 CAMERA_CHOICES = ("front", "surround", "panorama", "fisheye", "fisheye_down")
@@ -54,6 +56,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
             "bag",
             help="a recording against its truth",
             epilog=evaluate_bag.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+    )
+    evaluate_sensitivity.configure(
+        benches.add_parser(
+            "sensitivity",
+            help="what wrong calibration, map, prior and odometry cost on towns",
+            epilog=evaluate_sensitivity.EXAMPLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
     )
@@ -101,6 +111,8 @@ def execute(options: argparse.Namespace) -> int:
     """Render each bench once, then measure every setting on it; a bag goes its own way."""
     if options.bench == "bag":
         return evaluate_bag.execute(options)
+    if options.bench == "sensitivity":
+        return evaluate_sensitivity.execute(options)
     _check(options)
     from cross_view_loc.evaluation.town_rows import combine, measure
     from cross_view_loc.localizer import LocalizerSettings
