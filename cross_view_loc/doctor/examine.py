@@ -17,7 +17,7 @@ from cross_view_loc.aerial.sources import AerialSource
 from cross_view_loc.bags.offline import map_origin
 from cross_view_loc.bags.reader import Bag, BagTopics
 from cross_view_loc.bags.runner import with_topics
-from cross_view_loc.doctor import cameras, contents, gnss, headings, joined, machine, maps, motion, transforms
+from cross_view_loc.doctor import cameras, contents, gnss, headings, imagery, joined, machine, maps, motion, transforms
 from cross_view_loc.doctor.advice import advised_settings, parameter_file
 from cross_view_loc.doctor.findings import Finding, Group, Level, worst
 from cross_view_loc.doctor.stamps import clock_findings
@@ -294,7 +294,17 @@ def _frames(
     if source is None or frames.example is None:
         return None
     frame, prior = frames.example
-    return lambda: [machine.timed_frame(source, projection, advised, frame, prior)]
+    fix_std_m = gnss.reported_std_m(found.fixes)
+
+    def localized() -> list[Finding]:
+        timed = machine.timed_frame(source, projection, advised, frame, prior)
+        use_truth = origin_from != "first fix"
+        return [
+            timed,
+            *imagery.offset_findings(bag, topics, source, projection, advised, fix_std_m, use_truth),
+        ]
+
+    return localized
 
 
 def _is_trusted(examination: Examination, check: str) -> bool:
