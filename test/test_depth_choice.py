@@ -147,6 +147,19 @@ def test_files_that_changed_since_they_were_fetched_are_refused():
     assert models_folder() in folder.parents
 
 
+def test_the_doctor_tells_what_is_here_without_loading_it():
+    from cross_view_loc.doctor.machine import _depth_models
+
+    install("depth-anything-v2-small")
+    levels = {
+        names: [finding.level for finding in _depth_models(Settings(depth=names[0], depth_fallback=names[1:]))]
+        for names in (("learned",), ("depth-anything-v2-small",), ("depth-pro",), ("depth-pro", "flat"),
+                      ("onnx:/nowhere.onnx", "depth-anything-v2-small"))
+    }  # fmt: skip
+    assert [[level.name.lower() for level in row] for row in levels.values()] == [
+        [], ["ok"], ["fail"], ["warn"], ["warn", "ok"]]  # fmt: skip
+
+
 def test_a_model_that_loads_and_does_not_run_is_stood_in_for(monkeypatch):
     install("depth-anything-v2-small")
 

@@ -23,6 +23,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from cross_view_loc.errors import ModelError
 from cross_view_loc.node.localizer_node import LocalizerNode
+from cross_view_loc.node.start import build_localizer
 
 
 def test_a_manager_takes_the_node_through_its_states(tmp_path: Path) -> None:
@@ -155,6 +156,20 @@ def test_a_failed_configure_may_be_tried_again(context) -> None:
     verdicts = {verdict.name: verdict for verdict in node._verdicts()}
     assert verdicts["lifecycle"].sentence == "the node is active" and verdicts["lifecycle"].level == 0
     assert {"inputs", "estimates", "map", "tracker", "machine"} < set(verdicts)
+    node.close()
+
+
+def test_a_depth_source_that_stands_in_is_told_and_the_node_goes_on(context, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))  # no models there
+    write_tiny_map(tmp_path / "map.mbtiles")
+    given = {"map_path": str(tmp_path / "map.mbtiles"), "depth": "depth-anything-v2-small", "threads": 1}
+    node = make(context, build_localizer, **given)
+    assert not node.bring_up() and "run `cross_view_loc models fetch depth-anything-v2-small`" in node.refusal
+    node.close()
+    node = make(context, build_localizer, **given, depth_fallback=["onnx:/nowhere.onnx", "flat"])
+    assert node.bring_up(), node.refusal
+    inputs = next(verdict for verdict in node._verdicts() if verdict.name == "inputs")
+    assert inputs.level >= 1 and "depth 'flat' stands in for 'depth-anything-v2-small'" in inputs.sentence
     node.close()
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl
 
 from cross_view_loc.depth.model import ALONGS, MEASURES
-from cross_view_loc.errors import InputError
+from cross_view_loc.errors import InputError, ModelError
+from cross_view_loc.models.installed import find_named, find_registered
 from cross_view_loc.models.registry import DEPTH_MODELS
 
 Source = Literal["learned", "flat", "registry", "hf", "onnx"]
@@ -31,6 +33,23 @@ class DepthSpec:
     """Overrides what the model's files say; empty: as they say."""
     along: str = ""
     side_px: int = 0
+
+
+def is_here(spec: DepthSpec) -> str:
+    """Where a model's files are, with its licence, for people; not whether they load.
+
+    Raises ModelError, with the command that helps, when they are not on this machine or the licence was not accepted.
+    """
+    if spec.source == "onnx":
+        path = Path(spec.where).expanduser()
+        if not path.is_file():
+            raise ModelError(f"there is no file {path}; give the path of an ONNX file after onnx:")
+        return str(path)
+    if spec.source == "registry":
+        model = DEPTH_MODELS[spec.where]
+        return f"{find_registered(model)} ({model.licence})"
+    where, _, licence = find_named(spec.where)
+    return f"{where}{f' ({licence})' if licence else ''}"
 
 
 def parse_depth(text: str) -> DepthSpec:

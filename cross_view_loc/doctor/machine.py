@@ -160,6 +160,30 @@ def _weights(settings: Settings) -> list[Finding]:
                 data={"file": str(path), "sha256": digest},
             )
         )
+    return findings + _depth_models(settings)
+
+
+def _depth_models(settings: Settings) -> list[Finding]:
+    """Whether other people's models, where some are chosen, are on this machine; nothing is loaded."""
+    from cross_view_loc.depth.spec import is_here, parse_depth
+
+    findings, names = [], (settings.depth, *settings.depth_fallback)
+    for name in names:
+        spec = parse_depth(name)
+        if spec.source in ("learned", "flat"):
+            continue
+        try:
+            found = is_here(spec)
+        except CrossViewError as error:
+            stands_in = len(names) > 1
+            level = GROUP.warn if stands_in else GROUP.fail
+            findings.append(
+                level("machine.depth", f"Depth '{name}' cannot be had: {error}.",
+                      "Fetch it" + (", or let the next of depth_fallback stand in for it." if stands_in else "."),
+                      parameter="depth")
+            )  # fmt: skip
+            continue
+        findings.append(GROUP.ok("machine.depth", f"Depth '{name}': {found}.", data={"depth": name}))
     return findings
 
 

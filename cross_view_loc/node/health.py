@@ -9,7 +9,8 @@ why); while the node is not active, `lifecycle` alone:
            while the state is tracking).
     WARN   the same for one camera of several and for a configured optional topic (odometry, imu, depth); a message was
            unusable within the last `PROBLEM_MEMORY_S`; something lacks that is replaced by an assumption (antenna
-           position, attitude, depth); the origin or an image's type is still waited for.
+           position, attitude, depth); another depth source stands in for the chosen one; the origin or an image's
+           type is still waited for.
 `estimates`
     ERROR  images arrive but none could be localized for `input_timeout_s`: the missing input, the missing imagery,
            the clock that differs or the failure is named.
