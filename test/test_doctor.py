@@ -10,7 +10,7 @@ import pytest
 from bag_helpers import CAMERA, ORIGIN, drive, write_bag2, write_map
 
 from cross_view_loc.cli import main
-from cross_view_loc.doctor import gnss, headings, joined, machine, motion, road_plane, transforms
+from cross_view_loc.doctor import gnss, headings, joined, machine, motion, road_plane, transforms, two_views
 from cross_view_loc.doctor.advice import advised_settings, parameter_file
 from cross_view_loc.doctor.examine import examine
 from cross_view_loc.doctor.findings import Group, Level
@@ -500,8 +500,24 @@ def road_pair(height_m: float, pitch_deg: float = 2.0, distance_m: float = 1.5):
 def test_the_height_above_the_road_is_that_of_most_near_points():
     for height_m in (0.9, 1.6, 2.8):
         first, second, R_base_view, t = road_pair(height_m)
-        found = road_plane.height_above_road(first, second, np.eye(3), t, -R_base_view[2], 1 / 640)
+        found = two_views.height_above_road(first, second, np.eye(3), t, -R_base_view[2], 1 / 640)
         assert found == pytest.approx(height_m, rel=1e-3)
+
+
+@pytest.mark.parametrize("roll_deg", [-4.0, 0.0, 2.5])
+def test_a_camera_whose_right_side_hangs_low_has_a_positive_roll(roll_deg):
+    first, second, R_base_view, t = road_pair(1.6)
+    c, s = math.cos(math.radians(roll_deg)), math.sin(math.radians(roll_deg))
+    rolled = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])  # x (right) goes towards y (down)
+    noise = np.random.default_rng(2).normal(0.0, 0.15 / 640, second.shape) * [1, 1, 0]
+    first, second, t = first @ rolled, second @ rolled + noise, rolled.T @ t
+    ahead, down = -t / np.linalg.norm(t), -R_base_view[2]  # by TF there is no roll
+    down = down - (down @ ahead) * ahead
+    found = two_views.roll_against_road(first, second, np.eye(3), t, (ahead, down), 1.6, 1 / 640)
+    assert math.degrees(found) == pytest.approx(roll_deg, abs=0.3)
+    narrow = np.abs(first[:, 0] / first[:, 1]) < 0.05  # a strip of road as wide as a hand
+    strip = two_views.roll_against_road(first[narrow], second[narrow], np.eye(3), t, (ahead, down), 1.6, 1 / 640)
+    assert strip is None
 
 
 def test_motion_is_refined_from_a_wrong_mount_in_spite_of_wrong_tracks():
@@ -509,7 +525,7 @@ def test_motion_is_refined_from_a_wrong_mount_in_spite_of_wrong_tracks():
     second = second + np.random.default_rng(1).normal(0.0, 0.2 / 640, second.shape) * [1, 1, 0]
     second[::10, :2] += 0.02
     believed = rpy(0.0, math.radians(3.0), math.radians(-2.0))  # the mount is thought to be elsewhere
-    R, way, agreeing = road_plane.refine_motion(first, second, np.eye(3), believed @ t, 1 / 640)
+    R, way, agreeing = two_views.refine_motion(first, second, np.eye(3), believed @ t, 1 / 640)
     assert math.degrees(math.acos(way @ t / np.linalg.norm(way) / np.linalg.norm(t))) < 0.4
     assert np.linalg.norm(way) == pytest.approx(np.linalg.norm(t))
     assert agreeing[::10].sum() <= 2  # a wrong track along its own line looks right
@@ -524,6 +540,12 @@ def test_a_camera_that_is_not_where_tf_has_it_is_told_with_the_parameter():
     assert (height.level, height.parameter) == (Level.WARN, "ground_height_in_base_m")
     assert height.value == pytest.approx(0.5)
     assert tilt.level == Level.OK
+    (rolled,) = (
+        finding
+        for finding in joined.mount_findings([road_plane.PairEstimate(1.6, 0.1, -0.2, 3.0)] * 20, T, Settings())
+        if finding.check == "mount.roll"
+    )
+    assert rolled.level == Level.WARN and "lower on its right side" in rolled.sentence
     tilted = [road_plane.PairEstimate(1.6, 4.0, 0.1)] * 20
     levels = {f.check: f.level for f in joined.mount_findings(tilted, T, Settings())}
     assert levels["mount.pitch"] == Level.WARN

@@ -161,6 +161,11 @@ def _tilt_findings(road: Sequence[PairEstimate]) -> list[Finding]:
     tilts = {
         "pitch": ("lower", "higher", [pair.pitch_deg for pair in road]),
         "yaw": ("further right", "further left", [pair.yaw_deg for pair in road]),
+        "roll": (
+            "lower on its right side",
+            "lower on its left side",
+            [pair.roll_deg for pair in road if pair.roll_deg is not None],
+        ),
     }
     findings, fine = [], []
     for name, (more, less, values) in tilts.items():
@@ -172,9 +177,8 @@ def _tilt_findings(road: Sequence[PairEstimate]) -> list[Finding]:
             fine.append(f"{name} {off_deg:+.1f} ± {error_deg:.1f}")
             continue
         side = more if off_deg > 0 else less
-        sentence = (
-            f"By the direction of motion the camera looks {abs(off_deg):.1f} ± {error_deg:.1f} deg {side} than TF says"
-        )
+        by, verb = ("the road's plane", "hangs") if name == "roll" else ("the direction of motion", "looks")
+        sentence = f"By {by} the camera {verb} {abs(off_deg):.1f} ± {error_deg:.1f} deg {side} than TF says"
         findings.append(
             MOUNT.warn(
                 f"mount.{name}",

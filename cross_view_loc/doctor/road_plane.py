@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cross_view_loc.doctor.two_views import height_above_road, refine_motion, roll_against_road
 from cross_view_loc.geometry.cameras import Camera
 from cross_view_loc.geometry.transforms import Matrix, inverse
 from cross_view_loc.geometry.views import View, plan_views
@@ -30,10 +31,7 @@ LEAST_BASELINE_M, LARGEST_BASELINE_M = 0.6, 4.0
 LARGEST_TURN_DEG = 6.0
 FARTHEST_M = 15.0
 MOST_ROUNDS = 3
-FEWEST_TRACKS, FEWEST_ROAD_POINTS = 60, 12
-LOWEST_M, HIGHEST_M = 0.3, 8.0
-LEAST_LEVERAGE_PX = 4.0
-"""Points that a change of the height by its own size moves by less say nothing."""
+FEWEST_TRACKS = 60
 VIEW_SIZE = (640, 384)
 WINDOW = {"winSize": (21, 21), "maxLevel": 3}
 
@@ -48,6 +46,8 @@ class PairEstimate:
     """How much lower than by TF the camera looks, against the direction of motion."""
     yaw_deg: float
     """How much further right than by TF it looks."""
+    roll_deg: float | None = None
+    """How much lower than by TF its right side is, against the road; None where too little of it can be tracked."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,8 @@ class _Pair:
     """(3,) towards the road in the first view."""
     height_m: float
     """Of the camera above it."""
+    roll_rad: float | None = None
+    """As found: of the camera against `down`."""
 
 
 def ahead_view(camera: Camera, R_base_camera: Matrix) -> View:
@@ -93,6 +95,7 @@ def pair_estimate(pair: _Pair) -> PairEstimate | None:
             pair.height_m if is_road else None,
             math.degrees(pitch),
             math.degrees(math.remainder(yaw, 2.0 * math.pi)),
+            None if pair.roll_rad is None else math.degrees(pair.roll_rad),
         )
         if not is_road or (before is not None and abs(before - pair.height_m) < 0.01 * pair.height_m):
             break
@@ -120,71 +123,9 @@ def _fitted(pair: _Pair) -> tuple[_Pair, bool] | None:
     down /= np.linalg.norm(down)
     near = np.flatnonzero(agreeing[: len(on_road[0])])
     height_m = height_above_road(first[near], second[near], R, t, down, pixel)
-    pair = dataclasses.replace(pair, R=R, t=t, down=down, height_m=height_m or pair.height_m)
+    roll_rad = roll_against_road(first[near], second[near], R, t, (-ahead, down), height_m or pair.height_m, pixel)
+    pair = dataclasses.replace(pair, R=R, t=t, down=down, height_m=height_m or pair.height_m, roll_rad=roll_rad)
     return pair, height_m is not None
-
-
-def refine_motion(
-    first: Array, second: Array, R: Matrix, t: Array, pixel: float
-) -> tuple[Matrix, Array, NDArray[np.bool_]]:
-    """R and t, of the length it came with, that fit the tracks best, and which tracks (N,) agree to a pixel or so.
-
-    Rays (N, 3) have z = 1. Gauss–Newton on Sampson's distance with Cauchy weights.
-    """
-    length = float(np.linalg.norm(t))
-    scale = 2.0
-    for step in range(12):
-        across = np.linalg.svd(t[None])[2][1:]  # two directions that turn t
-
-        def moved(p: Array, R: Matrix = R, t: Array = t, across: Array = across) -> tuple[Matrix, Array]:
-            turned = t + length * (p[3:] @ across)
-            return cv2.Rodrigues(p[:3])[0] @ R, turned * (length / np.linalg.norm(turned))
-
-        now = _sampson(first, second, R, t) / pixel
-        scale = max(0.4, min(scale, 1.4826 * float(np.median(np.abs(now))) * 1.5))
-        weight = 1.0 / (1.0 + (now / scale) ** 2)
-        jacobian = np.stack(
-            [(_sampson(first, second, *moved(1e-5 * unit)) / pixel - now) / 1e-5 for unit in np.eye(5)], axis=1
-        )
-        normal = (jacobian * weight[:, None]).T @ jacobian + 1e-6 * np.eye(5)
-        change = -np.linalg.solve(normal, (jacobian * weight[:, None]).T @ now)
-        R, t = moved(np.clip(change, -0.1, 0.1))
-        if step > 3 and np.abs(change).max() < 1e-6:
-            break
-    return R, t, np.abs(_sampson(first, second, R, t)) < 1.5 * pixel
-
-
-def _sampson(first: Array, second: Array, R: Matrix, t: Array) -> Array:
-    """(N,) signed distances from the epipolar geometry, in the rays' units."""
-    E = np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]]) @ R / np.linalg.norm(t)
-    lines, back = first @ E.T, second @ E
-    scale = np.sqrt((lines[:, :2] ** 2).sum(1) + (back[:, :2] ** 2).sum(1))
-    return np.asarray((second * lines).sum(1) / np.maximum(scale, 1e-12))
-
-
-def height_above_road(first: Array, second: Array, R: Matrix, t: Array, down: Array, pixel: float) -> float | None:
-    """Height (m) over the plane that most points lie on, for rays (N, 3) with z = 1 and x2 ~ R·x1 + t·w, or None.
-
-    `down` is the road's unit normal in the first camera, `pixel` the size of a pixel in the rays' units.
-    """
-    along = np.cross(second, t)
-    inverse_depth = -(along * np.cross(second, first @ R.T)).sum(1) / np.maximum((along**2).sum(1), 1e-12)
-    drop = first @ down  # inverse depth is drop / height on the road
-    # In the second image a change of the inverse height moves a point by this much.
-    leverage = np.linalg.norm(along, axis=1) * drop
-    ratio = inverse_depth / np.maximum(drop, 1e-6)
-    use = (drop > 0.0) & (leverage > LEAST_LEVERAGE_PX * pixel) & (ratio > 1.0 / HIGHEST_M) & (ratio < 1.0 / LOWEST_M)
-    if use.sum() < FEWEST_ROAD_POINTS:
-        return None
-    ratio, leverage = ratio[use], leverage[use]
-    agreeing = np.abs(ratio[:, None] - ratio[None]) * leverage[:, None] < pixel
-    best = agreeing[:, int(np.argmax(agreeing.sum(0)))]
-    for _ in range(5):
-        middle = float(np.average(ratio[best], weights=leverage[best] ** 2))
-        best = np.abs(ratio - middle) * leverage < pixel
-    if best.sum() < max(FEWEST_ROAD_POINTS, 0.4 * len(ratio)):
-        return None
-    return 1.0 / middle
 
 
 def _road_tracks(pair: _Pair) -> tuple[Array, Array]:
