@@ -35,6 +35,7 @@ from cross_view_loc.matching.loc2.pipeline import Loc2Matcher, Loc2Settings, loc
 from cross_view_loc.matching.matches import guided_matches
 from cross_view_loc.matching.posterior import read_calibration
 from cross_view_loc.matching.search import aerial_features, heading_sectors, make_lattice, parts
+from cross_view_loc.matching.segmenter import make_segmenter
 from cross_view_loc.matching.window import GroundWindow, WindowSettings
 from cross_view_loc.networks.weights import MATCHER_FILE, SHIPPED
 from cross_view_loc.types import Estimate, Frame, Prior
@@ -48,6 +49,7 @@ class LocalizerSettings:
     depth_fallback: tuple[str, ...] = ()
     """Tried in this order when `depth` cannot be loaded."""
     estimator: str = "consensus"
+    segmenter: str = "none"
     search_radius_m: float = 20.0
     heading_range_deg: float = 10.0
     min_confidence: float = 0.9
@@ -94,6 +96,7 @@ class Localizer:
         self.calibration = read_calibration(metadata, self.depth.kind, self.settings.estimator)
         self.aerial = AerialFeatureCache(aerial_map, self.matcher, self.device)
         self.published = load_published(self.settings, self.device)
+        self.segmenter = make_segmenter(self.settings.segmenter, self.device)
         self.window = GroundWindow()
         """Ground cells of the last moments."""
         self.stage_seconds: dict[str, float] = {}
@@ -139,7 +142,7 @@ class Localizer:
     def look(self, frames: Sequence[Frame]) -> GroundObservation:
         """Features, depth and lifting of the frames, joined with those of the window."""
         is_kept = self._advance(frames)
-        seen = observe_ground(frames, self.matcher, self.depth, self.device)
+        seen = observe_ground(frames, self.matcher, self.depth, self.device, self.segmenter)
         joined = self.window.join(seen)
         if is_kept:
             self.window.keep(seen)
@@ -148,7 +151,7 @@ class Localizer:
     def follow(self, frames: Sequence[Frame]) -> None:
         """Take the frames into the window, as `locate` would, without an estimate. Raises InputError as it does."""
         if self._advance(frames):
-            self.window.keep(observe_ground(frames, self.matcher, self.depth, self.device))
+            self.window.keep(observe_ground(frames, self.matcher, self.depth, self.device, self.segmenter))
 
     def _advance(self, frames: Sequence[Frame]) -> bool:
         self.window.settings = window_settings(self.settings)

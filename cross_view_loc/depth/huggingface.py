@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import Tensor
 
 from cross_view_loc.depth.hf_images import (
@@ -18,8 +15,8 @@ from cross_view_loc.depth.hf_images import (
     from_configuration,
     from_processor,
     metres_of_canonical,
-    processor_kind,
 )
+from cross_view_loc.depth.hf_library import image_processor, quiet, sentences, transformers_for
 from cross_view_loc.depth.model import Along, Measure
 from cross_view_loc.errors import ModelError
 
@@ -30,6 +27,7 @@ CONFIGURED = ("depth_anything", "prompt_depth_anything")
 UNUSED = "fusion_stage.layers.0.residual_layer1."
 """Parameters that released DPT weights lack: the first fusion has nothing to add, so nothing computes with them."""
 LARGEST_BATCH = 8
+WHAT = "depth model"
 
 
 class HuggingFaceDepth:
@@ -58,8 +56,8 @@ class HuggingFaceDepth:
         whole, or does not say what its numbers are.
         """
         self.name, self.licence, self.device = name or str(where), licence, device
-        transformers = _transformers(self.name)
-        with _sentences(self.name), _quiet(transformers):
+        transformers = transformers_for(self.name, WHAT)
+        with sentences(self.name, WHAT), quiet(transformers):
             config = transformers.AutoConfig.from_pretrained(where, local_files_only=True)
             model, found = transformers.AutoModelForDepthEstimation.from_pretrained(
                 where, config=config, local_files_only=True, output_loading_info=True
@@ -74,7 +72,7 @@ class HuggingFaceDepth:
         self.along = cast(Along, along or "z")
         self._side_px, self._type = side_px, str(config.model_type)
         self._model = model.float().requires_grad_(False).to(device).eval()
-        self._processor, self._configuration = _image_processor(transformers, where, self.name)
+        self._processor, self._configuration = image_processor(transformers, where, self.name, WHAT)
 
     @torch.inference_mode()
     def __call__(self, images: NDArray[np.uint8], focal_px: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -123,58 +121,3 @@ def measure_of(config: Any, name: str) -> Measure:
         f"the depth model '{name}' is of the kind '{kind}', which does not say whether its numbers are depth; add "
         "?measure=metric, ?measure=relative or ?measure=inverse to its name"
     )
-
-
-def _transformers(name: str) -> Any:
-    try:
-        import transformers
-    except ImportError as error:
-        raise ModelError(
-            f"the depth model '{name}' needs the package 'transformers', which is missing; run "
-            "`pip install transformers pillow`"
-        ) from error
-    return transformers
-
-
-def _image_processor(transformers: Any, where: str | Path, name: str) -> tuple[Any, dict[str, Any]]:
-    """(processor or None, its configuration)."""
-    with _sentences(name), _quiet(transformers):
-        mixin = transformers.image_processing_base.ImageProcessingMixin
-        config, _ = mixin.get_image_processor_dict(where, local_files_only=True)
-    if processor_kind(config).startswith("DepthPro"):
-        return None, config
-    pillow = {"backend": "pil"} if int(transformers.__version__.split(".")[0]) >= 5 else {"use_fast": False}
-    try:
-        with _quiet(transformers):
-            made = transformers.AutoImageProcessor.from_pretrained(where, local_files_only=True, **pillow)
-    except (ImportError, ValueError, OSError):
-        return None, config
-    return made, {**made.to_dict(), **config}
-
-
-@contextmanager
-def _sentences(name: str) -> Iterator[None]:
-    """Turns what the library raises about files into one sentence with the remedy."""
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")
-        raise ModelError(
-            f"the depth model '{name}' cannot be loaded ({first}); run `cross_view_loc models fetch {name}`, or give a "
-            "folder that holds config.json, preprocessor_config.json and the weights"
-        ) from error
-
-
-@contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """Without progress bars and advice on standard error."""
-    log = transformers.utils.logging
-    level, had_bar = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        log.set_verbosity(level)
-        if had_bar:
-            log.enable_progress_bar()

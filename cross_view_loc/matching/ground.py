@@ -21,6 +21,7 @@ from cross_view_loc.geometry.lifting import ViewGeometry, lifted_inside
 from cross_view_loc.geometry.views import VIEW_HEIGHT_PX, VIEW_WIDTH_PX, View, plan_views
 from cross_view_loc.matching.consensus import GroundCells
 from cross_view_loc.matching.encoders import DEPTH_KINDS, FINE, TOKEN_COLUMNS_PX, TOKEN_ROWS_PX, Matcher
+from cross_view_loc.matching.segmenter import Segmenter
 from cross_view_loc.types import Frame
 
 WEIGHT_NORM = 200.0
@@ -45,12 +46,21 @@ class GroundObservation:
 
 
 @torch.inference_mode()
-def observe_ground(frames: Sequence[Frame], matcher: Matcher, depth: DepthSource, device: str) -> GroundObservation:
-    """Encode and lift every view of every frame. Raises InputError when an image does not fit its camera."""
+def observe_ground(
+    frames: Sequence[Frame], matcher: Matcher, depth: DepthSource, device: str, segmenter: Segmenter | None = None
+) -> GroundObservation:
+    """Encode and lift every view of every frame, but for what `segmenter` says moves.
+
+    Raises InputError when an image does not fit its camera.
+    """
     planned = [(index, frame, view) for index, frame in enumerate(frames) for view in _views(frame)]
     images, elevations, inverses, lifted, kinds = [], [], [], [], []
-    for _, frame, view in planned:
-        image, seen = view.sample(frame.image, frame.camera)
+    sampled = [view.sample(frame.image, frame.camera) for _, frame, view in planned]
+    moving = None if segmenter is None else segmenter(np.stack([image for image, _ in sampled]))
+    for number, (_, frame, view) in enumerate(planned):
+        image, seen = sampled[number]
+        if moving is not None:
+            seen = seen & ~moving[number]
         if frame.mask is not None:
             seen = seen & view.sample_mask(frame.mask, frame.camera)
         geometry = ViewGeometry.of(frame, view)

@@ -31,6 +31,11 @@ class MethodSettings:
         "consensus of all cells; guided = then Procrustes on the matches it guides; matches = the published one.",
         choices=("consensus", "guided", "matches"),
     )
+    segmenter: str = setting(
+        "none",
+        _METHOD,
+        "Leaves out vehicles and people: none, or hf:FOLDER_OR_NAME of a semantic segmentation network.",
+    )
     device: str = setting("auto", _METHOD, "Where the networks run: auto, cpu, cuda or cuda:N.")
     weights_dir: str = setting("", _METHOD, "Folder of weights; empty = the weights that ship with the package.")
     loc2_weights: str = setting(
