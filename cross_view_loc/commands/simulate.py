@@ -1,4 +1,4 @@
-"""`cross_view_loc simulate`: a town drive as rosbag2, aerial map, ground truth and parameters."""
+"""`cross_view_loc simulate`: a town drive as rosbag2, aerial map, truth and parameters, or in a data set's layout."""
 
 from __future__ import annotations
 
@@ -10,20 +10,30 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from cross_view_loc.errors import InputError
 from cross_view_loc.simulation.gap import GAPS
+from cross_view_loc.simulation.layouts.scene import LayoutSettings
 from cross_view_loc.simulation.regions import REGIONS
 from cross_view_loc.simulation.rig import RIG_NAMES
-from cross_view_loc.simulation.simulate import SimulationSettings, simulate
+from cross_view_loc.simulation.simulate import SimulationSettings, check_folder, simulate
 
 EXAMPLES = """examples:
   cross_view_loc simulate --seed 9001 --out /tmp/drive
   cross_view_loc simulate --seed 9001 --out /tmp/drive --duration 20 --cameras surround --gnss dishonest
   cross_view_loc simulate --seed 9001 --out /tmp/hard --gap hard --region suburb
   cross_view_loc run /tmp/drive/bag --map /tmp/drive/map.mbtiles --config /tmp/drive/localizer.yaml
+  cross_view_loc simulate --layout kitti --seed 9001 --frames 20 --out /tmp/kitti
+  cross_view_loc simulate --layout vigor --seed 9001 --frames 10 --out /tmp/vigor
 
 The folder then holds bag/ (rosbag2, mcap), map.mbtiles, truth.tum (base_link in map at every image) and
 localizer.yaml. The same seed gives the same drive. Seeds below 9000 are for training, 9000-9999 for tests.
+
+--layout kitti and vigor write folders, file names, formats and image sizes of those data sets instead: calibration,
+poses, satmaps and the three lists of frames with their noise; panoramas, satellite images and both label sets.
 """
+LAYOUTS = ("bag", "kitti", "vigor")
+BAG_ONLY = ("duration", "cameras", "rate", "gnss", "latitude", "longitude", "image_scale")
+"""Options that mean nothing to a data set's layout, which prescribes them."""
 
 
 class ConsoleProgress:
@@ -51,6 +61,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     defaults = SimulationSettings(seed=0)
     parser.add_argument("--seed", type=int, required=True, help="town, drive, looks and sensor errors follow from it")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; must be empty")
+    parser.add_argument("--layout", choices=LAYOUTS, default="bag", help="what to write (%(default)s)")
+    parser.add_argument(
+        "--frames",
+        type=int,
+        metavar="N",
+        help="of --layout kitti: images in each of the three lists; of vigor: panoramas of each city (20)",
+    )
     parser.add_argument(
         "--duration", type=float, default=defaults.duration_s, metavar="S", help="seconds (%(default)s)"
     )
@@ -67,7 +84,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--rate", type=float, default=defaults.image_rate_hz, metavar="HZ", help="images a second (%(default)s)"
     )
     parser.add_argument(
-        "--town-size", type=float, default=defaults.town_size_m, metavar="M", help="side of the town (%(default)s)"
+        "--town-size",
+        type=float,
+        metavar="M",
+        help=f"side of the town ({defaults.town_size_m:g}, or as the layout needs)",
     )
     parser.add_argument(
         "--gnss",
@@ -89,12 +109,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Write the drive and say where it is."""
+    if options.layout != "bag":
+        return _write_layout(options)
+    if options.frames is not None:
+        raise InputError("--frames is for --layout kitti and vigor; a bag takes --duration and --rate")
     settings = SimulationSettings(
         seed=options.seed,
         duration_s=options.duration,
         cameras=options.cameras,
         image_rate_hz=options.rate,
-        town_size_m=options.town_size,
+        town_size_m=SimulationSettings.town_size_m if options.town_size is None else options.town_size,
         gnss=options.gnss,
         latitude_deg=options.latitude,
         longitude_deg=options.longitude,
@@ -118,4 +142,33 @@ def execute(options: argparse.Namespace) -> int:
         f"{summary['tiles']} tiles ({summary['map_bytes'] / 1e6:.1f} MB), made in {seconds:.0f} s"
     )
     print(f"next: cross_view_loc run {summary['bag']} --map {summary['map']} --config {summary['parameters']}")
+    return 0
+
+
+def _write_layout(options: argparse.Namespace) -> int:
+    """Write a data set's layout and say what is in it. Raises InputError for options that it prescribes itself."""
+    defaults = argparse.ArgumentParser()
+    configure(defaults)
+    for name in BAG_ONLY:
+        if getattr(options, name) != defaults.get_default(name):
+            word = name.replace("_", "-")
+            raise InputError(f"--{word} means nothing to --layout {options.layout}, which prescribes it; leave it out")
+    frames = LayoutSettings.frames if options.frames is None else options.frames
+    settings = LayoutSettings(options.seed, frames, options.town_size, options.gap, options.region, options.device)
+    check_folder(options.out, options.force)
+    if options.layout == "kitti":
+        from cross_view_loc.simulation.layouts.kitti import write_kitti as write
+    else:
+        from cross_view_loc.simulation.layouts.vigor import write_vigor as write
+    progress = ConsoleProgress()
+    try:
+        summary = write(settings, options.out, progress)
+    finally:
+        progress.close()
+    if options.json:
+        print(json.dumps(summary))
+        return 0
+    lists = ", ".join(f"{name} {count}" for name, count in summary["lists"].items())
+    print(f"{summary['out']}: {summary['images']} ground images, {summary['aerial_images']} aerial images; {lists}")
+    print(f"next: cross_view_loc evaluate {options.layout} --root {summary['out']}")
     return 0
