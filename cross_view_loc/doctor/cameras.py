@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from cross_view_loc.doctor.findings import Finding, Group
+from cross_view_loc.doctor.findings import Finding, Group, Level, worst
 from cross_view_loc.doctor.lens import CALIBRATION, circle_findings, edge_pixels, rectified_findings
+from cross_view_loc.doctor.straight_lines import straightness_findings
 from cross_view_loc.doctor.survey import ImageFacts, Survey
 from cross_view_loc.errors import InputError
 from cross_view_loc.geometry.cameras import Camera, PinholeCamera, from_camera_info
@@ -147,6 +148,9 @@ def calibration_findings(found: Survey, topic: str, image_topic: str, rectified:
     )
     findings += rectified_findings(infos[-1], camera, image_topic, rectified)
     findings += circle_findings(camera, found.images.get(image_topic, []), topic)
+    if not findings:
+        edges = [edge for facts in found.images.get(image_topic, []) for edge in facts.edges]
+        findings += straightness_findings(infos[-1], camera, edges, image_topic, rectified)
     if len(infos) > 1:
         findings.append(
             CALIBRATION.warn(
@@ -155,7 +159,7 @@ def calibration_findings(found: Survey, topic: str, image_topic: str, rectified:
                 "Give every camera its own topic and keep its zoom and region of interest; the newest is used.",
             )
         )
-    if not findings:
+    if worst(findings) == Level.OK:
         findings.append(
             CALIBRATION.ok(
                 "camera_info.usable",

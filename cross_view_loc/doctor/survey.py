@@ -25,6 +25,7 @@ from cross_view_loc.bags.reader import (
 )
 from cross_view_loc.doctor.headers import Header, read_header
 from cross_view_loc.doctor.stamps import StampRecord
+from cross_view_loc.doctor.straight_lines import long_edges
 from cross_view_loc.errors import InputError
 from cross_view_loc.inputs.fixes import Fix, read_fix
 from cross_view_loc.inputs.image_circle import has_black_corners
@@ -61,6 +62,8 @@ class ImageFacts:
     """Variance of the Laplacian of the grey image at 640 columns."""
     thumbnail: NDArray[np.float32]
     """(16, 32) grey, to see whether images change."""
+    edges: tuple[NDArray[np.float64], ...] = ()
+    """Long edges, (N, 2) pixels each."""
 
 
 @dataclass(frozen=True)
@@ -259,6 +262,7 @@ def image_facts(image: NDArray[np.uint8], message: Any, time_ns: int) -> ImageFa
         has_black_corners=has_black_corners(image),
         sharpness=float(cv2.Laplacian(small, cv2.CV_64F).var()),
         thumbnail=np.asarray(thumbnail, dtype=np.float32),
+        edges=tuple(long_edges(grey)),
     )
 
 
