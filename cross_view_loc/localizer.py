@@ -25,7 +25,7 @@ from cross_view_loc.depth.choose import ChosenDepth, choose_depth
 from cross_view_loc.depth.source import DepthSource
 from cross_view_loc.errors import InputError, NoImageryError
 from cross_view_loc.matching.aerial_cache import AerialFeatureCache, PatchSource
-from cross_view_loc.matching.alignment import ESTIMATORS, Candidate, align, confidence
+from cross_view_loc.matching.alignment import ESTIMATORS, Candidate, align, confidence, scale_std
 from cross_view_loc.matching.encoders import load_matcher
 from cross_view_loc.matching.explain import explain
 from cross_view_loc.matching.gate import FEWEST_CELLS, Gate, refused
@@ -48,6 +48,7 @@ class LocalizerSettings:
     depth: str = "learned"
     depth_fallback: tuple[str, ...] = ()
     """Tried in this order when `depth` cannot be loaded."""
+    depth_scale: str = "corrected"
     estimator: str = "consensus"
     segmenter: str = "none"
     search_radius_m: float = 20.0
@@ -90,7 +91,11 @@ class Localizer:
         folder = Path(self.settings.weights_dir) if self.settings.weights_dir else SHIPPED
         self.matcher, metadata = load_matcher(folder / MATCHER_FILE, self.device)
         names = (self.settings.depth, *self.settings.depth_fallback)
-        chosen = ChosenDepth(depth, "given") if depth else choose_depth(names, folder, self.device)
+        chosen = (
+            ChosenDepth(depth, "given")
+            if depth
+            else choose_depth(names, folder, self.device, self.settings.depth_scale)
+        )
         self.depth, self.depth_notice = chosen.source, chosen.notice
         """The notice says which depth source stands in for which, and why; empty when the first one serves."""
         self.calibration = read_calibration(metadata, self.depth.kind, self.settings.estimator)
@@ -182,7 +187,7 @@ class Localizer:
                 nothing_there = error
                 continue
             clock.lap("aerial")
-            lattice = make_lattice(aerial, part, yaws, self.depth.log_scale_std, is_disc, prior)
+            lattice = make_lattice(aerial, part, yaws, ground.log_scale_std, is_disc, prior)
             candidates.append(
                 align(ground, aerial, lattice, self.matcher, self.calibration, generator, self.settings.estimator)
             )
@@ -213,6 +218,7 @@ class Localizer:
             yaw_rad=yaw,
             covariance=covariance,
             scale=math.exp(float(mode.pose[3])),
+            scale_std=scale_std(best),
             confidence=probability,
             inlier_ratio=inliers,
             accepted=not reason,

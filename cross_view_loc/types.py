@@ -79,6 +79,8 @@ class Estimate:
     """(3, 3) of east (m), north (m), yaw (rad)."""
     scale: float = 1.0
     """Factor from lifted to true metres (`p_map = scale · R(yaw) · p_body + t`)."""
+    scale_std: float = 0.0
+    """Its standard deviation: of all that is uncertain between the depth source's numbers and metres; 0 if unsaid."""
     confidence: float = 0.0
     """Posterior probability that the pose lies in the chosen mode, 0 to 1."""
     inlier_ratio: float = 0.0

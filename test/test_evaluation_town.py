@@ -13,11 +13,12 @@ import cross_view_loc.evaluation.renders as renders
 from cross_view_loc.cli import main
 from cross_view_loc.commands.depth_option import town_depth_name
 from cross_view_loc.commands.evaluate import GAP_CHOICES, PROTOCOL_CHOICES, REGION_CHOICES, table
+from cross_view_loc.depth.sampling import sample_depth_image
 from cross_view_loc.depth.source import FlatGround
 from cross_view_loc.errors import InputError
 from cross_view_loc.evaluation.gallery import SIDE_M, FailureCase, WorstFrames, draw_gallery, posterior_heat
 from cross_view_loc.evaluation.metrics import FrameError
-from cross_view_loc.evaluation.oracle import TrueDepth, UnknownScaleDepth, sample_depth_image
+from cross_view_loc.evaluation.oracle import TrueDepth, UnknownScaleDepth
 from cross_view_loc.evaluation.renders import DriveSetting, rendered_drive
 from cross_view_loc.evaluation.town import PROTOCOLS, announce, evaluate_bench, with_priors
 from cross_view_loc.evaluation.town_rows import RowSetting, combine
@@ -161,12 +162,12 @@ def test_lost_scale_follows_from_the_frame_alone(bench):
     geometry, rays = ViewGeometry.of(frames[0], view), view.rays(8, 4)
 
     def lost(frame):
-        depth.set([frame], [])
+        depth.begin(frame)
         return depth._depth.inner(frame.image, view, geometry, rays).z_m
 
     first, second, again = lost(frames[0]), lost(frames[1]), lost(frames[0])
     assert np.array_equal(first, again) and not np.allclose(first, second)
-    depth.set([frames[0]], [])
+    depth.begin(frames[0])
     anchored = depth(frames[0].image, view, geometry, rays).z_m
     flat = FlatGround()(frames[0].image, view, geometry, rays).z_m
     assert anchored[flat > 0] == pytest.approx(flat[flat > 0], rel=0.02)

@@ -102,6 +102,7 @@ def row_of(estimate: Estimate) -> dict[str, Any]:
         "pose": [estimate.stamp_ns, estimate.east_m, estimate.north_m, estimate.yaw_rad],
         "covariance": np.asarray(estimate.covariance, dtype=np.float64).ravel().tolist(),
         "scale": estimate.scale,
+        "scale_std": estimate.scale_std,
         "confidence": estimate.confidence,
         "inlier_ratio": estimate.inlier_ratio,
         "accepted": bool(estimate.accepted),
@@ -113,7 +114,7 @@ def estimate_of(row: dict[str, Any]) -> Estimate:
     """The estimate of a row."""
     stamp_ns, east_m, north_m, yaw_rad = row["pose"]
     covariance = np.array(row["covariance"]).reshape(3, 3)
-    rest = (row["scale"], row["confidence"], row["inlier_ratio"], row["accepted"], row["reason"])
+    rest = (row["scale"], row["scale_std"], row["confidence"], row["inlier_ratio"], row["accepted"], row["reason"])
     return Estimate(stamp_ns, east_m, north_m, yaw_rad, covariance, *rest)
 
 

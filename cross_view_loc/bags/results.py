@@ -21,7 +21,7 @@ from cross_view_loc.types import Estimate, Prior
 CSV_COLUMNS = (
     "stamp_ns", "status", "reason", "east_m", "north_m", "yaw_rad", "latitude_deg", "longitude_deg",
     "var_east", "cov_east_north", "cov_east_yaw", "var_north", "cov_north_yaw", "var_yaw",
-    "scale", "confidence", "inlier_ratio", "prior_east_m", "prior_north_m", "prior_yaw_rad",
+    "scale", "scale_std", "confidence", "inlier_ratio", "prior_east_m", "prior_north_m", "prior_yaw_rad",
 )  # fmt: skip
 
 
@@ -150,6 +150,7 @@ def _csv_row(record: FrameRecord, projection: MapProjection) -> dict[str, Any]:
         "longitude_deg": f"{float(longitude):.9f}",
         **dict(zip(CSV_COLUMNS[8:14], (f"{value:.6g}" for value in upper), strict=True)),
         "scale": f"{pose.scale:.4f}",
+        "scale_std": f"{pose.scale_std:.4f}",
         "confidence": f"{pose.confidence:.4f}",
         "inlier_ratio": f"{pose.inlier_ratio:.4f}",
     }

@@ -21,4 +21,4 @@ def depth_name(text: str) -> str:
 
 def town_depth_name(text: str) -> str:
     """The same, or one of the depths that only a simulation has."""
-    return text if text in ("true", "relative") else depth_name(text)
+    return text if text in ("true", "relative", "inverse") else depth_name(text)

@@ -33,7 +33,8 @@ protocols:
   gnss             prior with σ 3 m, heading with σ 5°
   panorama         as offset, with one 360° camera whatever --cameras says
 gaps: mild is another season and light; hard adds night, wet, a changed and displaced map, lens, shutter, JPEG, dirt
-depths: true is rendered, relative is the network's with a random scale per image, anchored to the camera's height;
+depths: true is rendered, relative is the network's with a random scale per image, anchored to the camera's height,
+  inverse the same as a / z + b with random a and b per image;
   learned, flat, a name of `models list`, hf:FOLDER_OR_NAME or onnx:FILE as everywhere
 Options that may be repeated are combined; a town is rendered once and measured under every combination.
 --out writes results.json, table.txt, risk_coverage.png, calibration.png and gallery/<row>/01.jpg …, the worst frames.

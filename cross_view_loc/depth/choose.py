@@ -30,16 +30,17 @@ class ChosenDepth:
     """One sentence about what stands in for what, and why; empty when the first could be loaded."""
 
 
-def choose_depth(names: Sequence[str], folder: Path, device: str) -> ChosenDepth:
+def choose_depth(names: Sequence[str], folder: Path, device: str, depth_scale: str = "corrected") -> ChosenDepth:
     """The first of `names` (see `parse_depth`) that loads; those after the first stand in for it.
 
-    Raises InputError for a name that means nothing, ModelError when none can be loaded.
+    `depth_scale`: what to do with a metric model's metres, see `ModelDepth`; the shipped network is told the camera's
+    height and needs none of it. Raises InputError for a name that means nothing, ModelError when none can be loaded.
     """
     specs = [parse_depth(name) for name in names]
     failures: list[str] = []
     for spec in specs:
         try:
-            source = _load(spec, folder, device)
+            source = _load(spec, folder, device, depth_scale)
         except ModelError as error:
             failures.append(str(error))
             continue
@@ -84,7 +85,7 @@ def load_model(spec: DepthSpec, device: str) -> DepthModel:
     )
 
 
-def _load(spec: DepthSpec, folder: Path, device: str) -> DepthSource:
+def _load(spec: DepthSpec, folder: Path, device: str, depth_scale: str) -> DepthSource:
     if spec.source == "flat":
         return FlatGround()
     if spec.source == "learned":
@@ -99,4 +100,4 @@ def _load(spec: DepthSpec, folder: Path, device: str) -> DepthSource:
         raise ModelError(
             f"the depth model '{model.name}' cannot be run on {device} ({first}); take another, or device cpu"
         ) from error
-    return ModelDepth(model)
+    return ModelDepth(model, depth_scale)

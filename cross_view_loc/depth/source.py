@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from cross_view_loc.geometry.lifting import FARTHEST_M, ViewGeometry
 from cross_view_loc.geometry.views import View
+from cross_view_loc.types import Frame
 
 
 class Depth(NamedTuple):
@@ -21,7 +23,12 @@ class Depth(NamedTuple):
 
 
 class DepthSource(Protocol):
-    """Depth of a view's cells."""
+    """Depth of a view's cells.
+
+    A source may have two things more. `begin(frame)` is called before the views of a frame are asked for: what it keeps
+    over time, or for a camera, it tells apart by the frame's stamp and name. `view_scale`, a whole number: the image is
+    then that of the same view at so many times the size.
+    """
 
     kind: str
     """ "metric" or "flat": which confidence of the matcher goes with it."""
@@ -33,6 +40,21 @@ class DepthSource(Protocol):
     ) -> Depth:
         """Depth (...) along `rays` (..., 3, with z = 1 in the view)."""
         ...
+
+
+def begin_frame(source: DepthSource, frame: Frame) -> None:
+    """Tell a source that wants to know which frame the next calls are for."""
+    begin = getattr(source, "begin", None)
+    if begin is not None:
+        begin(frame)
+
+
+def view_for(source: DepthSource, view: View) -> View:
+    """The view as the source wants its image: the same rays at the size it asks for."""
+    scale = int(getattr(source, "view_scale", 1))
+    if scale == 1:
+        return view
+    return replace(view, focal_px=view.focal_px * scale, width=view.width * scale, height=view.height * scale)
 
 
 class FlatGround:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Sequence
-from itertools import cycle
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cross_view_loc.depth.relative import AnchoredDepth, RelativeDepth
-from cross_view_loc.depth.source import Depth, DepthSource
+from cross_view_loc.depth.inverse import MODEL_LOG_SPREAD, fit_inverse
+from cross_view_loc.depth.relative import SCALE_UNKNOWN_STD, AnchoredDepth, RelativeDepth
+from cross_view_loc.depth.sampling import sample_depth_image
+from cross_view_loc.depth.source import Depth, DepthSource, begin_frame
 from cross_view_loc.geometry.cameras import Camera, EquirectangularCamera, FisheyeCamera
 from cross_view_loc.geometry.lifting import ViewGeometry
-from cross_view_loc.geometry.views import View, plan_views
+from cross_view_loc.geometry.views import View
 from cross_view_loc.types import Frame
 
 TRUE_SPREAD = 0.02
 """Relative deviation that the matcher is told of: what it was trained with on rendered depth."""
-EDGE_RATIO = 1.25
-"""Neighbouring pixels whose depths differ by more than this belong to different surfaces: take the nearest pixel."""
+SHIFT_PER_M = 0.2
+"""Inverse depth is shifted by up to so much times its scale: that of 5 m."""
 
 Array = NDArray[np.float64]
 
@@ -33,21 +35,24 @@ class TrueDepth:
     """There is no error of scale to correct; what attitude and mount are wrong by may look a little like one."""
 
     def __init__(self) -> None:
-        self._views: cycle[tuple[Camera, NDArray[np.float32]]] = cycle(())
+        self._known: dict[tuple[str, int], tuple[Camera, NDArray[np.float32]]] = {}
+        self._now: tuple[Camera, NDArray[np.float32]] | None = None
 
     def set(self, frames: Sequence[Frame], depth_m: Sequence[NDArray[np.float32]]) -> None:
         """The frames that the next calls of the localizer will ask for, with a depth image (H, W) each."""
-        self._views = cycle(
-            [
-                (frame.camera, depth)
-                for frame, depth in zip(frames, depth_m, strict=True)
-                for _ in plan_views(frame.camera, frame.T_base_camera)
-            ]
-        )
+        pairs = list(zip(frames, depth_m, strict=True))
+        self._known = {(frame.name, frame.stamp_ns): (frame.camera, depth) for frame, depth in pairs}
+        self._now = (pairs[0][0].camera, pairs[0][1])
+
+    def begin(self, frame: Frame) -> None:
+        """The next calls are for views of this frame."""
+        self._now = self._known[frame.name, frame.stamp_ns]
 
     def __call__(self, image: NDArray[np.uint8], view: View, geometry: ViewGeometry, rays: Array) -> Depth:
-        """Z-depth in metres along `rays` (..., 3); views are asked for in the order of the frames' own views."""
-        camera, depth_m = next(self._views)
+        """Z-depth in metres along `rays` (..., 3) of a view of the frame begun, the first one set if none was."""
+        if self._now is None:
+            raise RuntimeError("TrueDepth is asked for depth before set")
+        camera, depth_m = self._now
         pixels = view.camera_pixels(rays[..., :2] * view.focal_px + [view.width / 2, view.height / 2], camera)
         sampled_m = sample_depth_image(depth_m, pixels, wraps=isinstance(camera, EquirectangularCamera))
         is_range = isinstance(camera, EquirectangularCamera | FisheyeCamera)
@@ -58,7 +63,7 @@ class TrueDepth:
 class UnknownScaleDepth:
     """A depth source robbed of its scale, anew for each image, and anchored to the camera's height above the road.
 
-    The lost factor follows from the seed and the frame's stamp alone: the same whatever was located before.
+    The lost factor follows from the seed and the frame alone: the same whatever was located before.
     """
 
     def __init__(self, inner: DepthSource, seed: int) -> None:
@@ -67,9 +72,10 @@ class UnknownScaleDepth:
         self.log_scale_std = self._depth.log_scale_std
         """What the anchor left uncertain in the last image."""
 
-    def set(self, frames: Sequence[Frame], depth_m: Sequence[NDArray[np.float32]]) -> None:
-        """The frames that the next calls will ask for; their true depth is not looked at."""
-        self._depth = AnchoredDepth(RelativeDepth(self.inner, self._seed + 100_003 * (frames[0].stamp_ns // 1_000_000)))
+    def begin(self, frame: Frame) -> None:
+        """The next calls are for views of this frame."""
+        begin_frame(self.inner, frame)
+        self._depth = AnchoredDepth(RelativeDepth(self.inner, frame_seed(self._seed, frame)))
 
     def __call__(self, image: NDArray[np.uint8], view: View, geometry: ViewGeometry, rays: Array) -> Depth:
         """Z-depth in metres along `rays` (..., 3)."""
@@ -78,31 +84,38 @@ class UnknownScaleDepth:
         return depth
 
 
-def sample_depth_image(depth_m: NDArray[np.float32], pixels: Array, wraps: bool = False) -> Array:
-    """Depth (H, W) at pixels (..., 2), centres at + 0.5; `wraps` joins the first and the last column.
+class UnknownInverseDepth:
+    """A depth source made one of inverse depth, a / z + b with a and b drawn anew for each image, and fitted again.
 
-    Inverse depth is interpolated bilinearly: on a plane it is linear in a pinhole's pixels, and within 1e-5 so in a
-    panorama's. Across an edge, or beside the sky (0), the nearest pixel is taken instead.
+    What it does not know is as far as can be: its value is b. The draw follows from the seed and the frame alone.
     """
-    height, width = depth_m.shape
-    u, v = pixels[..., 0] - 0.5, pixels[..., 1] - 0.5
-    left, top = np.floor(u), np.floor(v)
 
-    def at(column: Array, row: Array) -> Array:
-        j = column.astype(np.int64)
-        j = j % width if wraps else np.clip(j, 0, width - 1)
-        return depth_m[np.clip(row.astype(np.int64), 0, height - 1), j].astype(np.float64)
+    def __init__(self, inner: DepthSource, seed: int) -> None:
+        self.inner, self.kind, self._seed = inner, inner.kind, seed
+        self.log_scale_std = SCALE_UNKNOWN_STD
+        """What the fit left uncertain in the last image."""
+        self._rng = np.random.default_rng(seed)
 
-    corners = np.stack([at(left, top), at(left + 1, top), at(left, top + 1), at(left + 1, top + 1)])
-    right_share, bottom_share = u - left, v - top
-    shares = np.stack(
-        [
-            (1 - right_share) * (1 - bottom_share),
-            right_share * (1 - bottom_share),
-            (1 - right_share) * bottom_share,
-            right_share * bottom_share,
-        ]
-    )
-    smooth = (corners.min(0) > 0) & (corners.max(0) < EDGE_RATIO * corners.min(0))
-    interpolated = 1.0 / np.sum(shares / np.where(smooth, corners, 1.0), axis=0)
-    return np.where(smooth, interpolated, at(np.floor(u + 0.5), np.floor(v + 0.5)))
+    def begin(self, frame: Frame) -> None:
+        """The next calls are for views of this frame."""
+        begin_frame(self.inner, frame)
+        self._rng = np.random.default_rng(frame_seed(self._seed, frame))
+
+    def __call__(self, image: NDArray[np.uint8], view: View, geometry: ViewGeometry, rays: Array) -> Depth:
+        """Z-depth in metres along `rays` (..., 3); none where the image shows no road."""
+        found = self.inner(image, view, geometry, rays)
+        a = math.exp(self._rng.uniform(-math.log(5.0), math.log(5.0)))
+        b = a * self._rng.uniform(-SHIFT_PER_M, SHIFT_PER_M)
+        known = found.z_m > 0
+        value = a * np.where(known, 1.0 / np.where(known, found.z_m, 1.0), 0.0) + b
+        fit = fit_inverse(value, geometry.flat_inverse_depth(rays))
+        if fit is None:
+            self.log_scale_std = SCALE_UNKNOWN_STD
+            return found._replace(z_m=np.zeros_like(found.z_m))
+        self.log_scale_std = fit.log_scale_std
+        return Depth(*fit.depth(value, MODEL_LOG_SPREAD if found.log_spread is None else found.log_spread))
+
+
+def frame_seed(seed: int, frame: Frame) -> int:
+    """Of what is drawn for an image: another for every stamp and every camera."""
+    return seed + 100_003 * (frame.stamp_ns // 1_000_000) + 7 * zlib.crc32(frame.name.encode())

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cross_view_loc.aerial.image_file import ImageMap
 from cross_view_loc.errors import InputError
 from cross_view_loc.evaluation.metrics import FrameError, Truth, frame_error
-from cross_view_loc.evaluation.oracle import TrueDepth, UnknownScaleDepth
+from cross_view_loc.evaluation.oracle import TrueDepth
 from cross_view_loc.evaluation.renders import ORTHO_METERS_PER_PIXEL, DriveSetting, RenderedDrive, rendered_drive
 from cross_view_loc.geometry.transforms import level_rotation, yaw_of
 from cross_view_loc.localizer import Localizer
@@ -155,7 +155,7 @@ def _prior(truth: Truth, protocol: str, stamp_ns: int, rng: np.random.Generator)
 
 def announce(localizer: Localizer, moment: TownFrame) -> None:
     """Tell a depth source that belongs to the bench which frames it will be asked for next."""
-    if isinstance(localizer.depth, (TrueDepth, UnknownScaleDepth)):
+    if isinstance(localizer.depth, TrueDepth):
         localizer.depth.set(moment.frames, moment.depth_m)
 
 

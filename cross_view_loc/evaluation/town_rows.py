@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cross_view_loc.evaluation.gallery import WorstFrames
 from cross_view_loc.evaluation.metrics import FrameError, summarize
-from cross_view_loc.evaluation.oracle import TrueDepth, UnknownScaleDepth
+from cross_view_loc.evaluation.oracle import TrueDepth, UnknownInverseDepth, UnknownScaleDepth
 from cross_view_loc.evaluation.renders import DriveSetting, RenderedDrive, rendered_drive
 from cross_view_loc.evaluation.risk import gate_figures
 from cross_view_loc.evaluation.town import TownFrame, announce, cameras_of, evaluate_bench, with_priors
@@ -152,12 +152,14 @@ def _measure_row(result: RowResult, drive: RenderedDrive, base: LocalizerSetting
 
 def make_localizer(setting: RowSetting, drive: RenderedDrive, base: LocalizerSettings) -> Localizer:
     """The localizer of a row on the orthophoto of a drive, with a depth source of the setting's name."""
-    # The network is the inner source of relative depth, and stands in the settings where the oracle replaces it.
-    named = "learned" if setting.depth in ("true", "relative") else setting.depth
+    # The network is the inner source of lost scale, and stands in the settings where the oracle replaces it.
+    named = "learned" if setting.depth in ("true", "relative", "inverse") else setting.depth
     settings = replace(base, depth=named, estimator=setting.estimator, weights_dir=setting.model)
     # The moments are a few metres apart: all that the window holds shall be used.
     settings = replace(settings, window_frames=setting.window, window_length_m=WINDOW_LENGTH_M)
     localizer = Localizer(with_priors(drive).orthophoto, settings, TrueDepth() if setting.depth == "true" else None)
     if setting.depth == "relative":
         localizer.depth = UnknownScaleDepth(localizer.depth, drive.setting.seed)
+    elif setting.depth == "inverse":
+        localizer.depth = UnknownInverseDepth(localizer.depth, drive.setting.seed)
     return localizer

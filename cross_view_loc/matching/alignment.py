@@ -136,6 +136,18 @@ def confidence(best: Candidate, candidates: Sequence[Candidate]) -> float:
     return probability
 
 
+def scale_std(best: Candidate) -> float:
+    """Standard deviation of the scale of a pose, given what the depth source knew of it and what the map says.
+
+    The map's word is as much weaker than the score's curvature as the posterior's temperature says; the depth source's
+    own is no part of the score and stays. Matches that are drawn say nothing of it.
+    """
+    known = 1.0 / max(best.lattice.log_scale_std, 1e-6) ** 2
+    curvature = 1.0 / max(float(best.mode.covariance[3, 3]), 1e-12)
+    variance = 1.0 / (known + max(curvature - known, 0.0) / best.temperature)
+    return math.exp(float(best.mode.pose[3])) * math.sqrt(variance)
+
+
 def _find_modes(
     volume: Tensor,
     lattice: Lattice,

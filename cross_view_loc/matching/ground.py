@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from cross_view_loc.depth.measured import MeasuredDepth
-from cross_view_loc.depth.source import Depth, DepthSource
+from cross_view_loc.depth.source import Depth, DepthSource, begin_frame, view_for
 from cross_view_loc.errors import InputError
 from cross_view_loc.geometry.lifting import ViewGeometry, lifted_inside
 from cross_view_loc.geometry.views import VIEW_HEIGHT_PX, VIEW_WIDTH_PX, View, plan_views
@@ -43,6 +43,8 @@ class GroundObservation:
     """(T, 2) in that frame's image; not a number for a cell of an earlier moment."""
     views: int = 1
     """How many views there are, of all frames and moments."""
+    log_scale_std: float = 0.05
+    """Deviation of the log-scale of what is seen now."""
 
 
 @torch.inference_mode()
@@ -54,10 +56,13 @@ def observe_ground(
     Raises InputError when an image does not fit its camera.
     """
     planned = [(index, frame, view) for index, frame in enumerate(frames) for view in _views(frame)]
-    images, elevations, inverses, lifted, kinds = [], [], [], [], []
+    images, elevations, inverses, lifted, kinds, scale_variances, begun = [], [], [], [], [], [], -1
     sampled = [view.sample(frame.image, frame.camera) for _, frame, view in planned]
     moving = None if segmenter is None else segmenter(np.stack([image for image, _ in sampled]))
-    for number, (_, frame, view) in enumerate(planned):
+    for number, (index, frame, view) in enumerate(planned):
+        if index != begun:
+            begin_frame(depth, frame)
+            begun = index
         image, seen = sampled[number]
         if moving is not None:
             seen = seen & ~moving[number]
@@ -71,7 +76,10 @@ def observe_ground(
         rays = cell_rays(view)
         source = depth if frame.depth_m is None else MeasuredDepth(frame.depth_m, frame.camera)
         kinds.append(DEPTH_KINDS.index(source.kind))
-        lifted.append(_lift(frame, geometry, rays, source(image, view, geometry, rays), seen))
+        wanted = view_for(source, view)
+        shown = image if wanted == view else wanted.sample(frame.image, frame.camera)[0]
+        lifted.append(_lift(frame, geometry, rays, source(shown, wanted, geometry, rays), seen))
+        scale_variances.append(source.log_scale_std**2)
     batch = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float() / 255.0
     features = matcher.ground(batch, _tensor(elevations, device), _tensor(inverses, device))
     points, z_m, spread, usable = (_tensor(list(column), device) for column in zip(*lifted, strict=True))
@@ -90,6 +98,8 @@ def observe_ground(
         np.repeat([index for index, _, _ in planned], seen_by.sum(1)),
         np.concatenate([_pixels(frame, view)[mask] for (_, frame, view), mask in zip(planned, seen_by, strict=True)]),
         len(planned),
+        # A view that does not know its scale (no road in it) says nothing, but takes nothing from those that do.
+        math.sqrt(len(planned) / sum(1.0 / max(variance, 1e-12) for variance in scale_variances)),
     )
 
 

@@ -25,6 +25,13 @@ class MethodSettings:
     depth_fallback: tuple[str, ...] = setting(
         (), _METHOD, "Tried in this order when depth cannot be loaded (weights missing, licence not accepted)."
     )
+    depth_scale: str = setting(
+        "corrected",
+        _METHOD,
+        "Metres of a depth model that gives some: trusted, corrected by the camera's height above the road (filtered "
+        "over time), or ignored. The shipped network is told that height.",
+        choices=("trusted", "corrected", "ignored"),
+    )
     estimator: str = setting(
         "consensus",
         _METHOD,

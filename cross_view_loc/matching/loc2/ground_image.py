@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cross_view_loc.depth.source import DepthSource
+from cross_view_loc.depth.source import DepthSource, begin_frame, view_for
 from cross_view_loc.errors import InputError
 from cross_view_loc.geometry.cameras import Camera, EquirectangularCamera, PinholeCamera, StripCamera
 from cross_view_loc.geometry.lifting import ViewGeometry
@@ -139,6 +139,7 @@ def _source_depth(frame: Frame, geometry: GroundImage, source: DepthSource) -> A
     """Depth (rows, columns) of the variant's kind at the cells' depth pixels, from a source that works on views."""
     rays = geometry.rays(*geometry.depth_pixels())
     depth_m = np.zeros(rays.shape[:2])
+    begin_frame(source, frame)
     for view in plan_views(frame.camera, frame.T_base_camera):
         local = rays @ view.R_camera_view  # the transposed rotation, on rows
         inside = _inside(local, view) & (depth_m == 0)
@@ -146,8 +147,9 @@ def _source_depth(frame: Frame, geometry: GroundImage, source: DepthSource) -> A
             continue
         local = np.where(inside[..., None], local, (0.0, 0.0, 1.0))
         local = local / local[..., 2:]
-        image, _ = view.sample(frame.image, frame.camera)
-        z_view = source(image, view, ViewGeometry.of(frame, view), local).z_m
+        wanted = view_for(source, view)
+        image, _ = wanted.sample(frame.image, frame.camera)
+        z_view = source(image, wanted, ViewGeometry.of(frame, view), local).z_m
         along = np.linalg.norm(local, axis=-1) if geometry.spec.depth_kind == "range" else (local @ _axis_z(view))
         depth_m = np.where(inside, z_view * along, depth_m)
     return depth_m
