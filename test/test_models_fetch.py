@@ -104,6 +104,17 @@ def test_a_server_that_cannot_resume_is_asked_for_all_again(server):
     assert (folder_of() / "model.safetensors").read_bytes() == WEIGHTS
 
 
+def test_a_server_that_resumes_elsewhere_is_noticed_at_once(server):
+    def from_the_start(handler, data):
+        handler.answer(206, WEIGHTS, {"Content-Range": f"bytes 0-{len(WEIGHTS) - 1}/{len(WEIGHTS)}"})
+        return True
+
+    server.faults += [lambda *_: False] * 3 + [breaks_after(100_000), from_the_start]
+    get(server)
+    assert [request.headers.get("range", "") for request in server.asked("storage")] == ["", "bytes=100000-", ""]
+    assert (folder_of() / "model.safetensors").read_bytes() == WEIGHTS
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 @pytest.mark.parametrize("kind", ["other bytes", "longer", "shorter", "a page"])
 def test_content_that_is_not_what_was_announced_is_never_kept(server, name, kind):

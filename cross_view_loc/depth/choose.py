@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from cross_view_loc.depth.learned import LearnedDepth
 from cross_view_loc.depth.model import DepthModel
@@ -63,7 +64,8 @@ def load_model(spec: DepthSpec, device: str) -> DepthModel:
         from cross_view_loc.depth.onnx import OnnxDepth
 
         path = Path(spec.where).expanduser()
-        return OnnxDepth(path, device, measure=spec.measure, along=spec.along, side_px=spec.side_px)
+        threads = torch.get_num_threads()  # as many as the networks of this package have
+        return OnnxDepth(path, device, measure=spec.measure, along=spec.along, side_px=spec.side_px, threads=threads)
     row = DEPTH_MODELS[spec.where] if spec.source == "registry" else registered(spec.where)
     if spec.source == "registry" and row is not None:
         where, name, licence = find_registered(row), row.name, row.licence

@@ -105,11 +105,12 @@ def weights_text(settings: Settings) -> str:
     folder = Path(settings.weights_dir) if settings.weights_dir else SHIPPED
     files = [folder / MATCHER_FILE] + ([folder / DEPTH_FILE] if settings.depth == "learned" else [])
     files += [Path(settings.loc2_weights)] if settings.loc2_weights else []
-    return ", ".join(
+    told = [
         f"{path.name} (sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}…)"
         for path in files
         if path.is_file()
-    )
+    ]
+    return ", ".join(told if settings.depth in ("learned", "flat") else [*told, f"depth {settings.depth}"])
 
 
 def _track(records: Sequence[FrameRecord]) -> np.ndarray:
