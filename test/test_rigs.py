@@ -3,6 +3,7 @@ are all localized with."""
 
 from __future__ import annotations
 
+import operator
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,20 @@ import pytest
 
 pytest.importorskip("warp")
 
+from test_bags import at_prior
+from test_simulate import PROJECTION, CircleDrive, PaintedPlane
+
+from cross_view_loc.bags.reader import Bag
+from cross_view_loc.bags.runner import BagRunner, choose_topics, with_topics
 from cross_view_loc.evaluation import renders
 from cross_view_loc.evaluation.oracle import TrueDepth
 from cross_view_loc.geometry.cameras import EquirectangularCamera, FisheyeCamera, from_camera_info
 from cross_view_loc.geometry.lifting import ViewGeometry
-from cross_view_loc.geometry.transforms import R_BODY_OPTICAL, transform
+from cross_view_loc.geometry.transforms import R_BODY_OPTICAL, inverse, transform
 from cross_view_loc.geometry.views import plan_views
+from cross_view_loc.inputs.assembler import FrameAssembler
 from cross_view_loc.settings import Settings
-from cross_view_loc.simulation import messages
+from cross_view_loc.simulation import messages, recording
 from cross_view_loc.simulation.drive_renderer import DriveRenderer, Shot
 from cross_view_loc.simulation.fisheye import FisheyeLens
 from cross_view_loc.simulation.rig import FISHEYE_DISTORTION, RIG_NAMES, make_rig
@@ -90,3 +97,47 @@ def test_parameters_of_a_drive_name_every_camera_of_its_rig(name: str, tmp_path:
 def test_a_fisheye_s_panorama_is_no_coarser_than_the_fisheye() -> None:
     width, height = FisheyeLens(LENS).panorama_size
     assert width == 2 * height and width / (2 * np.pi) >= LENS.fx
+
+
+LATE_NS = {"front": 0, "left": 4_000_000, "right": -3_000_000, "rear": 6_000_000}
+"""Cameras of a vehicle are not triggered together."""
+
+
+def test_every_estimate_of_a_surround_drive_is_made_of_four_cameras_at_their_own_moments(tmp_path: Path) -> None:
+    rig = make_rig("surround", 0.2)
+    recorder = recording.Recorder(
+        CircleDrive(), DriveRenderer(PaintedPlane(), None), rig, PROJECTION, seed=4, duration_s=2.0, image_rate_hz=5.0
+    )
+
+    def delayed(item: recording.Stamped) -> recording.Stamped:
+        late_ns = LATE_NS.get(item.topic.split("/")[2], 0) if item.topic.endswith("/compressed") else 0
+        if late_ns:
+            item.message.header.stamp.sec, item.message.header.stamp.nanosec = divmod(item.stamp_ns + late_ns, 10**9)
+        return item._replace(stamp_ns=item.stamp_ns + late_ns)
+
+    stream = sorted(map(delayed, recorder.stream()), key=operator.attrgetter("stamp_ns", "order"))
+    recording.write_bag(tmp_path / "bag", rig, iter(stream))
+    parameters = tmp_path / "localizer.yaml"
+    parameters.write_text(
+        localizer_parameters(SimulationSettings(seed=4, cameras="surround"), rig, tmp_path), encoding="utf-8"
+    )
+    seen: list = []
+
+    def locate(frames, prior):
+        seen.append(frames)
+        return at_prior(frames, prior)
+
+    with Bag(tmp_path / "bag") as bag:
+        topics = choose_topics(bag, Settings.from_yaml(parameters))
+        settings = with_topics(Settings.from_yaml(parameters), topics)
+        BagRunner(bag, topics, FrameAssembler(settings, PROJECTION), locate).run(bag.start_ns, bag.end_ns + 1)
+    assert len(seen) >= 8
+    for frames in seen:
+        assert [frame.name for frame in frames] == ["front", "left", "right", "rear"]
+        assert len({frame.stamp_ns for frame in frames}) == 1
+        start_s = (frames[0].stamp_ns - recording.START_STAMP_NS) / 1e9
+        for frame, mounted in zip(frames, rig.cameras, strict=True):
+            moved = CircleDrive().T_map_base(start_s + LATE_NS[frame.name] / 1e9)
+            expected = inverse(CircleDrive().T_map_base(start_s)) @ moved @ mounted.T_base_camera
+            np.testing.assert_allclose(frame.T_base_camera, expected, atol=0.004)
+    assert not np.allclose(seen[0][3].T_base_camera, rig.cameras[3].T_base_camera, atol=0.02), "4.5 cm in 6 ms"

@@ -80,7 +80,7 @@ def test_a_lens_is_wrong_by_what_its_name_says(camera) -> None:
 
 
 def test_map_prior_and_attitude() -> None:
-    wider, moved = changed("map +1 % m/px")[1].orthophoto, changed("map 0.5 m east")[1].orthophoto
+    wider, moved = changed("map +1 % m/px about its middle")[1].orthophoto, changed("map 0.5 m east")[1].orthophoto
     assert wider.meters_per_pixel == pytest.approx(1.01 * ORTHO_METERS_PER_PIXEL)
     assert moved.pixel(0.5, 0.0).tolist() == [50.0, 50.0]
     plain, level = changed("vehicle level though it is not")
@@ -132,7 +132,11 @@ def test_the_command_prints_each_depth_and_disturbance(monkeypatch, capsys, tmp_
 
     def measured(seeds, frames, depths, chosen, base, *more):
         asked.append((list(seeds), frames, depths, [each.name for each in chosen], *more[:2]))
-        return [replace(result(each.name, (0.5, 0.6)), depth=depth) for depth in depths for each in chosen]
+        return [
+            replace(result(each.name, (0.5, 0.6)), depth=depth, window=each.window)
+            for depth in depths
+            for each in chosen
+        ]
 
     monkeypatch.setattr(sensitivity, "measure_sensitivity", measured)
     words = ["evaluate", "sensitivity", "--seeds", "9003", "--frames", "2", "--only", "pitch", "--depth", "flat"]
@@ -144,6 +148,10 @@ def test_the_command_prints_each_depth_and_disturbance(monkeypatch, capsys, tmp_
     assert cli.main(words) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4 and lines[2].startswith("camera pitch +2°") and len({len(line) for line in lines}) == 1
+    assert cli.main([*words[:6], "--only", "odometry", "--window", "3", "--depth", "flat"]) == 0
+    assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()[1:]] == [
+        "window 3, exact odometry", "window 3, odometry +2 %", "window 3, odometry turns 0.2°/m"
+    ]  # fmt: skip
     assert cli.main([*words[:6], "--only", "colour"]) == 1
     assert "names no disturbance; there are: camera 0.2 m too high" in capsys.readouterr().err
     with pytest.raises(InputError, match="--frames is 0"):

@@ -20,7 +20,8 @@ EXAMPLES = """examples:
   cross_view_loc evaluate sensitivity --cameras surround --window 1
 
 The pictures are true; what the localizer is told is wrong by the amount in the first column, the same in every frame.
-  +m, +°        how much larger the median errors are than those of the row "none" of the same depth
+  +m, +°        how much larger the median errors are than those of the row "none" of the same depth; those of odometry
+                than with exact odometry in the same window
   moved, turned medians between the estimates of the same frames with and without the disturbance
   in 95 %       accepted estimates whose error lies within the 95 % ellipsoid of their covariance; NEES/3 should be 1:
                 where they are far off, the covariance does not know of the disturbance
@@ -69,14 +70,16 @@ def execute(options: argparse.Namespace) -> int:
         raise InputError(f"--frames is {options.frames} and --window {options.window}; give at least 1")
     if options.cache is not None and options.cache.exists() and not options.cache.is_dir():
         raise InputError(f"{options.cache} is a file; choose a folder for --cache")
-    from cross_view_loc.evaluation.sensitivity import NOTHING, disturbances, measure_sensitivity
+    from cross_view_loc.evaluation.sensitivity import disturbances, measure_sensitivity
     from cross_view_loc.localizer import LocalizerSettings
     from cross_view_loc.simulation.gap import map_std_of
 
     known = disturbances(options.window)
-    chosen = [each for each in known if each.name == NOTHING or _is_wanted(each.name, options.only)]
-    if len(chosen) < 2:
-        names = ", ".join(each.name for each in known[1:])
+    wanted = [each for each in known if not each.is_reference and _is_wanted(each.name, options.only)]
+    windows = {each.window for each in wanted}
+    chosen = [each for each in known if each in wanted or (each.is_reference and each.window in windows)]
+    if not wanted:
+        names = ", ".join(each.name for each in known if not each.is_reference)
         raise InputError(f"--only {' '.join(options.only)} names no disturbance; there are: {names}")
     depths = list(dict.fromkeys(options.depth or ["learned", "flat"]))
     base = LocalizerSettings(device=options.device, map_std_m=map_std_of(options.gap), threads=os.cpu_count() or 1)
@@ -91,9 +94,10 @@ def execute(options: argparse.Namespace) -> int:
             options.seeds, options.frames, depths, chosen, base, options.cameras, options.gap, options.town_size,
             options.cache, advance,
         )  # fmt: skip
-    plain = {result.depth: result for result in results if result.disturbance == NOTHING}
+    references = {each.name for each in known if each.is_reference}
+    plain = {(result.depth, result.window): result for result in results if result.disturbance in references}
     more = {"cameras": options.cameras, "gap": options.gap, "seeds": [min(options.seeds), max(options.seeds)]}
-    rows = [result.row(plain[result.depth], **more) for result in results]
+    rows = [result.row(plain[result.depth, result.window], **more) for result in results]
     print(json.dumps({"results": rows}) if options.json else table(rows))
     return 0
 

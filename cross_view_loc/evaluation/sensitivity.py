@@ -38,6 +38,8 @@ class Disturbance:
     change: Callable[[TownBench, RenderedDrive], TownBench]
     window: int = 1
     """Moments an estimate, joined by odometry."""
+    is_reference: bool = False
+    """Nothing is wrong: what the others of the same window are compared with."""
 
     def applies_to(self, bench: TownBench) -> bool:
         """Whether it changes anything: a panorama has no focal length."""
@@ -63,10 +65,10 @@ def disturbances(window: int = 5) -> tuple[Disturbance, ...]:
         ("principal point +1 % down", lambda camera: _lens(camera, down=0.01)),
     ]
     maps: list[tuple[str, Callable[[ImageMap], ImageMap]]] = [
-        ("map +1 % m/px", lambda old: ImageMap(old.image, old.meters_per_pixel * 1.01, name=old.name)),
+        ("map +1 % m/px about its middle", lambda old: ImageMap(old.image, old.meters_per_pixel * 1.01, name=old.name)),
         ("map 0.5 m east", lambda old: ImageMap(old.image, old.meters_per_pixel, 0.5, 0.0, old.name)),
     ]
-    found = [Disturbance(NOTHING, lambda bench, drive: bench)]
+    found = [Disturbance(NOTHING, lambda bench, drive: bench, is_reference=True)]
     found += [Disturbance(name, _with_mounts(change)) for name, change in mounted]
     found.append(Disturbance("vehicle level though it is not", _level))
     found += [Disturbance(name, _with_lenses(change)) for name, change in lenses]
@@ -74,7 +76,7 @@ def disturbances(window: int = 5) -> tuple[Disturbance, ...]:
     found.append(Disturbance("prior of GNSS (σ 3 m, 5°)", lambda bench, drive: with_priors(drive, "gnss")))
     if window > 1:
         found += [
-            Disturbance(f"window {window}, exact odometry", _with_odometry(1.0, 0.0), window),
+            Disturbance(f"window {window}, exact odometry", _with_odometry(1.0, 0.0), window, is_reference=True),
             Disturbance(f"window {window}, odometry +2 %", _with_odometry(1.02, 0.0), window),
             Disturbance(f"window {window}, odometry turns 0.2°/m", _with_odometry(1.0, 0.2), window),
         ]
@@ -92,7 +94,7 @@ class SensitivityResult:
     estimates: list[Estimate] = field(default_factory=list)
 
     def row(self, undisturbed: SensitivityResult, **more: object) -> dict[str, object]:
-        """The usual figures; how much larger the medians are than the undisturbed, and how far estimates moved.
+        """The usual figures; how much larger the medians are than the undisturbed ones, and how far estimates moved.
 
         `moved_median_m` and `turned_median_deg` are between the estimates of the same frames, whatever the truth.
         """
