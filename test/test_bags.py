@@ -269,3 +269,11 @@ def test_a_map_of_elsewhere_names_both_places():
     refuse_map_of_elsewhere(madrid, "far.mbtiles", MapOrigin(40.15, -3.15))  # the drive may begin beside the map
     fiji = SimpleNamespace(bounds=(-17.0, 179.9, -16.0, 179.99))
     refuse_map_of_elsewhere(fiji, "fiji.mbtiles", MapOrigin(-16.5, -179.99))  # across the antimeridian
+
+
+def test_truth_in_another_frame_is_refused_naming_both(bag_path):
+    with Bag(bag_path) as bag:
+        topic = guess_topics(bag).truth
+        assert read_truth(bag, topic, "map").newest_stamp == read_truth(bag, topic).newest_stamp
+        with pytest.raises(InputError, match=r"in frame 'map', not 'world'"):
+            read_truth(bag, topic, "world")

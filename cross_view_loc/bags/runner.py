@@ -28,7 +28,7 @@ from cross_view_loc.inputs.assembler import FrameAssembler
 from cross_view_loc.inputs.camera_sync import ImageGroup, ImageGroups, image_groups
 from cross_view_loc.inputs.fixes import read_fix
 from cross_view_loc.inputs.imus import has_orientation
-from cross_view_loc.inputs.poses import pose_of
+from cross_view_loc.inputs.poses import bare_frame, pose_of
 from cross_view_loc.inputs.roles import Source, input_key
 from cross_view_loc.inputs.stamps import Timeline, blend_transforms, stamp_ns, to_ns
 from cross_view_loc.settings import Settings
@@ -94,10 +94,13 @@ def first_fix_origin(bag: Bag, topic: str) -> MapOrigin:
     raise MissingInputError(f"no fix on {topic} in {bag.path} is valid ({refusal}); record with a GNSS fix")
 
 
-def read_truth(bag: Bag, topic: str) -> Timeline[Matrix]:
-    """T_map_base over time of an Odometry topic that holds ground truth."""
+def read_truth(bag: Bag, topic: str, map_frame: str = "") -> Timeline[Matrix]:
+    """T_map_base over time of an Odometry topic that holds ground truth; InputError if it is not in `map_frame`."""
     truth: Timeline[Matrix] = Timeline(blend_transforms, history_s=float("1e9"))
     for item in bag.messages([topic]):
+        frame = bare_frame(item.message.header.frame_id)
+        if map_frame and frame and frame != map_frame:
+            raise InputError(f"{topic} is in frame '{frame}', not '{map_frame}'; record it in the map's frame")
         truth.add(stamp_ns(item.message), pose_of(item.message.pose.pose))
     return truth
 

@@ -183,8 +183,8 @@ def _truth(offline: OfflineRun) -> tuple[Timeline[Matrix] | None, str]:
     if offline.origin_from == "first fix":  # truth is relative to its own origin, and nobody says which that is
         return None, f"{offline.topics.truth} counts from an origin that neither map nor configuration tells"
     try:
-        return read_truth(offline.bag, offline.topics.truth), ""
-    except InputError as error:  # of a damaged bag; the estimates up to there are worth keeping all the same
+        return read_truth(offline.bag, offline.topics.truth, offline.settings.map_frame), ""
+    except InputError as error:  # damaged, or in another frame; the estimates are worth keeping all the same
         return None, f"the truth cannot be read: {error}"
 
 
