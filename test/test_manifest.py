@@ -9,15 +9,15 @@ import cv2
 import numpy as np
 import pytest
 
+from cross_view_loc.datasets.kitti import kitti_rows
+from cross_view_loc.datasets.vigor import vigor_rows
 from cross_view_loc.errors import CrossViewError, InputError, NoImageryError
 from cross_view_loc.geometry.cameras import EquirectangularCamera, FisheyeCamera, PinholeCamera
 from cross_view_loc.geometry.transforms import R_BODY_OPTICAL, rpy, to_quaternion, yaw_of
 from cross_view_loc.inputs.camera_text import camera_text, parse_camera
 from cross_view_loc.training.batches import collate_matcher, flat_depth, lifted, matcher_sample, view_arrays
-from cross_view_loc.training.kitti import kitti_rows
 from cross_view_loc.training.manifest import load_manifest
 from cross_view_loc.training.manifest_rows import read_rows, write_rows
-from cross_view_loc.training.vigor import vigor_rows
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 

@@ -47,7 +47,7 @@ class Journal:
         self.seconds: dict[int, float] = {}
         """How long an answer took when it was first given, by stamp: reading it again takes no time."""
         about = json.loads(json.dumps(about))
-        lines = _whole_lines(path)
+        lines = whole_lines(path)
         if lines and lines[0] != about:
             different = sorted(key for key in about | lines[0] if about.get(key) != lines[0].get(key))
             raise InputError(
@@ -118,7 +118,7 @@ def estimate_of(row: dict[str, Any]) -> Estimate:
     return Estimate(stamp_ns, east_m, north_m, yaw_rad, covariance, *rest)
 
 
-def _whole_lines(path: Path) -> list[dict[str, Any]]:
+def whole_lines(path: Path) -> list[dict[str, Any]]:
     """All but what was torn off in the middle."""
     if not path.is_file():
         return []

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from cross_view_loc.commands import evaluate_bag, evaluate_sensitivity
+from cross_view_loc.commands import evaluate_bag, evaluate_pairs, evaluate_sensitivity
 from cross_view_loc.commands.depth_option import town_depth_name
+from cross_view_loc.commands.tables import text_table
 from cross_view_loc.commands.train import parse_seeds
 from cross_view_loc.errors import InputError
 from cross_view_loc.settings import parameter_named
@@ -38,6 +39,7 @@ depths: true is rendered, relative is the network's with a random scale per imag
   learned, flat, a name of `models list`, hf:FOLDER_OR_NAME or onnx:FILE as everywhere
 Options that may be repeated are combined; a town is rendered once and measured under every combination.
 --out writes results.json, table.txt, risk_coverage.png, calibration.png and gallery/<row>/01.jpg …, the worst frames.
+KITTI and VIGOR: `cross_view_loc evaluate kitti --help`, `cross_view_loc evaluate vigor --help`.
 A recording against its truth, the imagery's offset, fusion with odometry (`cross_view_loc evaluate bag --help`):
   cross_view_loc evaluate bag drive/bag --map drive/map.mbtiles --config drive/localizer.yaml --fuse
 What wrong calibration, map, prior and odometry cost (`cross_view_loc evaluate sensitivity --help`):
@@ -68,6 +70,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
     )
+    for name, what, examples, declare in (
+        ("kitti", "the KITTI cross-view benchmark", evaluate_pairs.KITTI_EXAMPLES, evaluate_pairs.configure_kitti),
+        ("vigor", "the VIGOR benchmark", evaluate_pairs.VIGOR_EXAMPLES, evaluate_pairs.configure_vigor),
+    ):
+        raw = argparse.RawDescriptionHelpFormatter
+        declare(benches.add_parser(name, help=what, epilog=examples, formatter_class=raw))
     town = benches.add_parser("town", help="unseen procedural towns, exact truth")
     town.add_argument("--seeds", type=parse_seeds, default=[9000, 9001, 9002, 9003], metavar="A-B")
     town.add_argument("--frames", type=int, default=40, help="frames a town")
@@ -109,11 +117,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Render each bench once, then measure every setting on it; a bag goes its own way."""
+    """Render each bench once, then measure every setting on it; recordings and data sets go their own way."""
     if options.bench == "bag":
         return evaluate_bag.execute(options)
     if options.bench == "sensitivity":
         return evaluate_sensitivity.execute(options)
+    if options.bench in ("kitti", "vigor"):
+        return evaluate_pairs.execute(options)
     _check(options)
     from cross_view_loc.evaluation.town_rows import combine, measure
     from cross_view_loc.localizer import LocalizerSettings
@@ -242,8 +252,4 @@ def table(rows: list[dict[str, object]]) -> str:
         column for column in SETTING_COLUMNS
         if column[0] in ALWAYS_SHOWN or len({str(row[column[0]]) for row in rows}) > 1
     ]  # fmt: skip
-    columns = (*varied, *COLUMNS)
-    cells = [[title for _, title, _ in columns]]
-    cells += [["–" if row[key] is None else format(row[key], style) for key, _, style in columns] for row in rows]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(columns))]
-    return "\n".join("  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)) for line in cells)
+    return text_table(rows, (*varied, *COLUMNS))

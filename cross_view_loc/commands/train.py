@@ -184,9 +184,9 @@ def _depth_weights(options: argparse.Namespace, has_depth: bool) -> Path | None:
 
 
 def _manifest(options: argparse.Namespace) -> int:
-    from cross_view_loc.training.kitti import kitti_rows
+    from cross_view_loc.datasets.kitti import kitti_rows
+    from cross_view_loc.datasets.vigor import vigor_rows
     from cross_view_loc.training.manifest_rows import write_rows
-    from cross_view_loc.training.vigor import vigor_rows
 
     if options.layout == "bag":
         rows = _bag_rows(options)

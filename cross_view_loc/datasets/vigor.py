@@ -1,4 +1,4 @@
-"""VIGOR, as rows of a training manifest.
+"""VIGOR, as rows of a manifest.
 
     ROOT/CITY/panorama/ID,LATITUDE,LONGITUDE,.jpg          equirectangular, left rim south, middle north
     ROOT/CITY/satellite/satellite_LATITUDE_LONGITUDE.png   north up, 640 px
@@ -16,7 +16,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from cross_view_loc.errors import InputError, MissingInputError
+from cross_view_loc.datasets.selection import numbered_lines
+from cross_view_loc.errors import InputError
 
 METERS_PER_PIXEL = {"NewYork": 0.113248, "Seattle": 0.100817, "SanFrancisco": 0.118141, "Chicago": 0.111262}
 """Of the 640-pixel satellite images."""
@@ -32,8 +33,7 @@ def vigor_rows(root: Path, label_file: Path) -> list[dict[str, Any]]:
     Where both file names carry coordinates they are compared with the label, so that a label of another convention
     is refused. Raises MissingInputError for an absent file, InputError naming the line that is not understood.
     """
-    if not label_file.is_file():
-        raise MissingInputError(f"there is no label file at {label_file}; give VIGOR's split of a city with --list")
+    lines = numbered_lines(label_file, "give VIGOR's split of a city, one label file a city")
     city = label_file.parent.name
     if city not in METERS_PER_PIXEL:
         raise InputError(
@@ -41,16 +41,17 @@ def vigor_rows(root: Path, label_file: Path) -> list[dict[str, Any]]:
             f"named {', '.join(METERS_PER_PIXEL)}"
         )
     rows = []
-    for number, line in enumerate(label_file.read_text(encoding="utf-8").splitlines(), 1):
-        words = line.split()
-        if not words:
-            continue
+    for number, words in lines:
         where = f"{label_file} line {number}"
         try:
             panorama, satellite = words[:2]
             rows_down, columns_left = (float(word) for word in words[2:4])
+            if not (math.isfinite(rows_down) and math.isfinite(columns_left)):
+                raise ValueError("an offset is not finite")
         except ValueError as error:
-            raise InputError(f"{where} is '{line[:80]}'; give panorama, satellite image and two offsets") from error
+            raise InputError(
+                f"{where} is '{' '.join(words)[:80]}'; give panorama, satellite image and two offsets"
+            ) from error
         east_m, north_m = -columns_left * METERS_PER_PIXEL[city], -rows_down * METERS_PER_PIXEL[city]
         _compare_with_names(panorama, satellite, east_m, north_m, where)
         rows.append(

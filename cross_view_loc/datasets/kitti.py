@@ -1,4 +1,4 @@
-"""KITTI raw with the aerial images of the cross-view benchmark, as rows of a training manifest.
+"""KITTI raw with the aerial images of the cross-view benchmark, as rows of a manifest.
 
     ROOT/raw_data/DATE/calib_cam_to_cam.txt
     ROOT/raw_data/DATE/DRIVE/image_02/data/NUMBER.png      rectified left colour camera
@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from cross_view_loc.datasets.selection import evenly_spaced, numbered_lines
 from cross_view_loc.errors import InputError, MissingInputError
 
 METERS_PER_PIXEL = 0.195829
@@ -28,26 +29,27 @@ _FORWARD_CAMERA = (-0.5, 0.5, -0.5, 0.5)
 
 
 def kitti_rows(
-    root: Path, file_list: Path, heading_range_deg: float = HEADING_RANGE_DEG, shift_range_m: float = SHIFT_RANGE_M
+    root: Path,
+    file_list: Path,
+    heading_range_deg: float = HEADING_RANGE_DEG,
+    shift_range_m: float = SHIFT_RANGE_M,
+    frames: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Manifest rows of a list; `base_link` is the point on the road below the GPS antenna.
+    """Manifest rows of a list, or of `frames` evenly spaced lines; `base_link` lies on the road below the GPS antenna.
 
     Raises MissingInputError for an absent file, InputError naming the line that is not understood.
     """
-    if not file_list.is_file():
-        raise MissingInputError(f"there is no list of frames at {file_list}; give the benchmark's file with --list")
     raw = root / "raw_data" if (root / "raw_data").is_dir() else root
-    rows = []
-    for number, line in enumerate(file_list.read_text(encoding="utf-8").splitlines(), 1):
-        words = line.split()
-        if not words:
-            continue
-        parts = Path(words[0]).parts
-        if len(parts) != 3 or len(words) not in (1, 4):
+    lines = numbered_lines(file_list, "give the benchmark's file with --list")
+    for number, words in lines:
+        if len(Path(words[0]).parts) != 3 or len(words) not in (1, 4):
             raise InputError(
-                f"{file_list} line {number} is '{line}'; give DATE/DRIVE/NUMBER.png [shift_x shift_y theta]"
+                f"{file_list} line {number} is '{' '.join(words)[:80]}'; give DATE/DRIVE/NUMBER.png [shift_x shift_y "
+                "theta]"
             )
-        date, drive, name = parts
+    rows = []
+    for number, words in evenly_spaced(lines, frames):
+        date, drive, name = Path(words[0]).parts
         pose = _oxts(raw / date / drive / "oxts" / "data" / f"{Path(name).stem}.txt")
         row = {
             "image": str((raw / date / drive / "image_02" / "data" / name).resolve()),
@@ -77,9 +79,9 @@ def _prior(
     turned counter-clockwise by θ, so the vehicle heads that much to the left of what the crop says.
     """
     prior_yaw = yaw_rad - theta * math.radians(heading_range_deg)
-    camera = _turned(CAMERA_AHEAD_M, CAMERA_LEFT_M, yaw_rad)
-    shift = _turned(-shift_x * shift_range_m, -shift_y * shift_range_m, yaw_rad)
-    back = _turned(CAMERA_AHEAD_M, CAMERA_LEFT_M, prior_yaw)
+    camera = turned(CAMERA_AHEAD_M, CAMERA_LEFT_M, yaw_rad)
+    shift = turned(-shift_x * shift_range_m, -shift_y * shift_range_m, yaw_rad)
+    back = turned(CAMERA_AHEAD_M, CAMERA_LEFT_M, prior_yaw)
     return {
         "prior_east_m": camera[0] + shift[0] - back[0],
         "prior_north_m": camera[1] + shift[1] - back[1],
@@ -87,7 +89,20 @@ def _prior(
     }
 
 
-def _turned(forward_m: float, left_m: float, yaw_rad: float) -> tuple[float, float]:
+def calibration_path(root: Path, name: str) -> Path:
+    """The calibration of the day of a list's frame."""
+    raw = root / "raw_data" if (root / "raw_data").is_dir() else root
+    return raw / Path(name).parts[0] / "calib_cam_to_cam.txt"
+
+
+@lru_cache(maxsize=16)
+def rectified_size(path: Path) -> tuple[int, int] | None:
+    """Width and height of the left colour camera's rectified images by its calibration file; None if it says none."""
+    words = _calibration_line(path, "S_rect_02:", 2)
+    return None if words is None else (round(words[0]), round(words[1]))
+
+
+def turned(forward_m: float, left_m: float, yaw_rad: float) -> tuple[float, float]:
     """East, north of a step (forward, left)."""
     c, s = math.cos(yaw_rad), math.sin(yaw_rad)
     return c * forward_m - s * left_m, s * forward_m + c * left_m
@@ -96,14 +111,21 @@ def _turned(forward_m: float, left_m: float, yaw_rad: float) -> tuple[float, flo
 @lru_cache(maxsize=16)
 def _camera(path: Path) -> str:
     """The manifest's word for the rectified left colour camera of a day; KITTI counts pixel centres as integers."""
+    values = _calibration_line(path, "P_rect_02:", 12)
+    if values is None:
+        raise InputError(f"{path} has no line P_rect_02 with 12 numbers; download the calibration again")
+    return f"pinhole:{values[0]},{values[5]},{values[2] + 0.5},{values[6] + 0.5}"
+
+
+def _calibration_line(path: Path, name: str, count: int) -> list[float] | None:
     if not path.is_file():
         raise MissingInputError(f"there is no calibration at {path}; download KITTI raw's calibration of this day")
     for line in path.read_text(encoding="utf-8").splitlines():
-        if line.startswith("P_rect_02:"):
+        if line.startswith(name):
             values = [_number(word, str(path)) for word in line.split()[1:]]
-            if len(values) == 12:
-                return f"pinhole:{values[0]},{values[5]},{values[2] + 0.5},{values[6] + 0.5}"
-    raise InputError(f"{path} has no line P_rect_02 with 12 numbers; download the calibration again")
+            if len(values) == count:
+                return values
+    return None
 
 
 def _oxts(path: Path) -> list[float]:
