@@ -77,7 +77,7 @@ def test_perfect_matches_have_no_error_in_every_city(root, heading):
     """Through the published alignment, each city's tile with its own size."""
     pairs = pairs_of(root, heading)
     localizer = Localizer(next(load_ahead(pairs)).aerial, LocalizerSettings(depth="flat", device="cpu"))
-    localizer.published = pair_helpers.PerfectMatches(pairs, specification("vigor", "NewYork"))
+    localizer.published = pair_helpers.PerfectMatches(pairs, specification("vigor", "new_york"))
     errors = measure_pairs(pairs, localizer)
     assert max(error.error.position_m for error in errors) < 0.02
     assert max(abs(error.error.heading_deg) for error in errors) < 0.1

@@ -12,6 +12,7 @@ the frame's name, and nothing is said about the heading.
 from __future__ import annotations
 
 import math
+import re
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -122,7 +123,8 @@ def tile_of_city(localizer: Any) -> Callable[[LoadedPair], None]:
     def choose(loaded: LoadedPair) -> None:
         city = loaded.pair.place
         if city not in matchers:
-            spec = specification(first.spec.variant, city).with_quirks(first.spec.quirks)
+            name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", city).lower()  # NewYork is new_york there
+            spec = specification(first.spec.variant, name).with_quirks(first.spec.quirks)
             matchers[city] = Loc2Matcher(first.network, spec, first.backbone, first.device)
         localizer.published = matchers[city]
 
