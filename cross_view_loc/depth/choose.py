@@ -96,7 +96,8 @@ def _load(spec: DepthSpec, folder: Path, device: str, depth_scale: str) -> Depth
 
     model = load_model(spec, device)
     try:  # a first time now, while another source may still stand in for it
-        model(np.full((1, VIEW_HEIGHT_PX, VIEW_WIDTH_PX, 3), 128, np.uint8), np.array([300.0]))
+        size = (VIEW_HEIGHT_PX * ModelDepth.view_scale, VIEW_WIDTH_PX * ModelDepth.view_scale)
+        model(np.full((1, *size, 3), 128, np.uint8), np.array([600.0]))
     except RuntimeError as error:  # torch: shapes that do not fit, memory
         first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")
         raise ModelError(
