@@ -31,7 +31,9 @@ COVARIANCE = np.array([[0.5, 0.1, 0.02], [0.1, 0.25, -0.03], [0.02, -0.03, 0.01]
 
 def estimate(index: int, accepted: bool = True, after_ns: int = 0) -> Estimate:
     stamp = START_NS + index * 200_000_001 + after_ns
-    return Estimate(stamp, 1.0 + index, -2.0, 0.7, COVARIANCE, 1.01, 1 / 3, 0.1, accepted, "" if accepted else "why")
+    return Estimate(
+        stamp, 1.0 + index, -2.0, 0.7, COVARIANCE, 1.01, 0.02, 1 / 3, 0.1, accepted, "" if accepted else "why"
+    )
 
 
 def as_record(pose: Estimate, recorded_ns: int = 0) -> FrameRecord:
