@@ -9,6 +9,7 @@ import pair_helpers
 import pytest
 
 from cross_view_loc.cli import main
+from cross_view_loc.datasets.selection import evenly_spaced
 from cross_view_loc.errors import InputError, NoImageryError
 from cross_view_loc.evaluation.kitti import kitti_pairs, variant_name
 from cross_view_loc.evaluation.pair_bench import measure_pairs, pairs_row
@@ -165,6 +166,13 @@ def test_an_interrupted_run_goes_on_to_the_same_result(root, tmp_path):
 def test_some_frames_are_evenly_spaced(root):
     names = [pair.name[-8:-4] for pair in kitti_pairs(root, "same", "10", frames=2)]
     assert names == ["0003", "0009"]
+
+
+def test_every_nth_frame_of_the_list(root, capsys):
+    numbers = list(range(10))
+    assert evenly_spaced(numbers, None, 3) == [0, 3, 6, 9] and evenly_spaced(numbers, 2, 3) == [0, 9]
+    assert [pair.name[-8:-4] for pair in kitti_pairs(root, "same", "10", stride=2)] == ["0003", "0009"]
+    assert command(root, "--stride", 0) == 1 and "--stride is 0; give 1" in capsys.readouterr().err
 
 
 def command(root, *more):

@@ -78,6 +78,7 @@ def _configure(parser: argparse.ArgumentParser, root: str) -> None:
     )
     parser.add_argument("--estimator", choices=parameter_named("estimator").choices, default="consensus")
     parser.add_argument("--frames", type=int, metavar="N", help="only N evenly spaced frames an area")
+    parser.add_argument("--stride", type=int, default=1, metavar="N", help="only every Nth frame (%(default)s)")
     parser.add_argument("--map-std", type=float, default=0.3, metavar="M", help="of the imagery (%(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="keep finished frames, figures and table there")
@@ -133,6 +134,8 @@ def execute(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> None:
     if options.frames is not None and options.frames < 1:
         raise InputError(f"--frames is {options.frames}; give at least 1, or leave it out for all")
+    if options.stride < 1:
+        raise InputError(f"--stride is {options.stride}; give 1 for every frame, or more")
     if not options.root.is_dir():
         raise MissingInputError(f"there is no folder {options.root}; give the data set's with --root")
     if options.out is not None and options.out.exists() and not options.out.is_dir():
@@ -148,7 +151,9 @@ def _kitti(options: argparse.Namespace) -> Bench:
 
     bench = Bench("kitti", options.variant, {"protocol": f"kitti ±{options.variant}", "cameras": "front"})
     for area in options.areas:
-        bench.pairs[area] = kitti_pairs(options.root, area, options.variant, options.list, options.frames)
+        bench.pairs[area] = kitti_pairs(
+            options.root, area, options.variant, options.list, options.frames, options.stride
+        )
     return bench
 
 
@@ -159,7 +164,14 @@ def _vigor(options: argparse.Namespace) -> Bench:
     bench = Bench("vigor", options.heading, named, adapt=tile_of_city)
     for area in options.areas:
         bench.pairs[area] = vigor_pairs(
-            options.root, area, options.heading, options.labels, options.seed, options.frames, options.city or ()
+            options.root,
+            area,
+            options.heading,
+            options.labels,
+            options.seed,
+            options.frames,
+            options.stride,
+            options.city or (),
         )
     return bench
 

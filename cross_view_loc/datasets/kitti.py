@@ -34,8 +34,11 @@ def kitti_rows(
     heading_range_deg: float = HEADING_RANGE_DEG,
     shift_range_m: float = SHIFT_RANGE_M,
     frames: int | None = None,
+    stride: int = 1,
 ) -> list[dict[str, Any]]:
-    """Manifest rows of a list, or of `frames` evenly spaced lines; `base_link` lies on the road below the GPS antenna.
+    """Manifest rows of a list, or of `frames` evenly spaced ones of every `stride`th line.
+
+    `base_link` lies on the road below the GPS antenna.
 
     Raises MissingInputError for an absent file, InputError naming the line that is not understood.
     """
@@ -48,7 +51,7 @@ def kitti_rows(
                 "theta]"
             )
     rows = []
-    for number, words in evenly_spaced(lines, frames):
+    for number, words in evenly_spaced(lines, frames, stride):
         date, drive, name = Path(words[0]).parts
         pose = _oxts(raw / date / drive / "oxts" / "data" / f"{Path(name).stem}.txt")
         row = {

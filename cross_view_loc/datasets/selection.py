@@ -28,8 +28,9 @@ def numbered_lines(path: Path, remedy: str) -> list[tuple[int, list[str]]]:
     return lines
 
 
-def evenly_spaced(items: Sequence[T], count: int | None) -> list[T]:
-    """`count` of the items from the first to the last, in their order; all of them when there are not as many."""
+def evenly_spaced(items: Sequence[T], count: int | None, stride: int = 1) -> list[T]:
+    """`count` of every `stride`th item from the first to the last, in their order; all when there are not as many."""
+    items = items[::stride]
     if count is None or count >= len(items):
         return list(items)
     if count == 1:

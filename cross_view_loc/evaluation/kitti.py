@@ -48,9 +48,9 @@ def variant_name(text: str) -> str:
 
 
 def kitti_pairs(
-    root: Path, area: str, variant: str, lists: Path | None = None, frames: int | None = None
+    root: Path, area: str, variant: str, lists: Path | None = None, frames: int | None = None, stride: int = 1
 ) -> list[Pair]:
-    """The frames of a test list, or `frames` evenly spaced ones of them.
+    """The frames of a test list, or `frames` evenly spaced ones of every `stride`th.
 
     `lists`: the list itself or the folder it is in; default `root` and its folders splits and dataLoader.
     Raises MissingInputError or InputError naming file and line.
@@ -59,7 +59,7 @@ def kitti_pairs(
     if not (root / "satmap").is_dir():
         raise MissingInputError(f"there is no folder satmap in {root}; give the folder that holds raw_data and satmap")
     range_deg = VARIANTS[variant]
-    rows = kitti_rows(root, file_list, range_deg, frames=frames)
+    rows = kitti_rows(root, file_list, range_deg, frames=frames, stride=stride)
     return with_unique_names([_pair(root, row, range_deg, file_list) for row in rows])
 
 

@@ -48,9 +48,10 @@ def vigor_pairs(
     labels: str,
     seed: int = 0,
     frames: int | None = None,
+    stride: int = 1,
     cities: Sequence[str] = (),
 ) -> list[Pair]:
-    """The test frames of an area, or `frames` evenly spaced ones of them.
+    """The test frames of an area, or `frames` evenly spaced ones of every `stride`th.
 
     `heading` is "known" or "unknown"; `cities` leaves out others. Raises MissingInputError or InputError naming file
     and line.
@@ -61,7 +62,7 @@ def vigor_pairs(
             f"{', '.join(cities)} is not tested in the {area} area; choose of {', '.join(TEST_CITIES[area])}"
         )
     rows = [(city, row) for city in chosen for row in vigor_rows(root, find_labels(root, city, area, labels))]
-    pairs = [_pair(city, row) for city, row in evenly_spaced(rows, frames)]
+    pairs = [_pair(city, row) for city, row in evenly_spaced(rows, frames, stride)]
     pairs = with_unique_names(pairs)
     return [with_unknown_heading(pair, seed) for pair in pairs] if heading == "unknown" else pairs
 
