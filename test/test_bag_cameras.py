@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from bag_helpers import SPEED_MPS, START_NS, drive, with_rear_camera, write_bag2
@@ -68,6 +69,20 @@ def test_stalled_camera_does_not_hold_up_the_other(tmp_path: Path) -> None:
     records, seen = run(path, settings)
     assert len(records) == 15 and all(record.estimate is not None for record in records)
     assert [len(frames) for frames in seen] == [2, 2] + [1] * 13
+
+
+def test_what_is_assumed_for_an_estimate_is_counted(tmp_path: Path) -> None:
+    path = write_bag2(tmp_path / "bag", drive())
+    cv2.imwrite(str(tmp_path / "square.png"), np.full((50, 50), 255, np.uint8))
+    values = {"image_topic": "cam/image", "camera_info_topic": "cam/camera_info", "fix_topic": "gps/fix"}
+    settings = Settings(**values, imu_topic="imu/data", mask=str(tmp_path / "square.png"))
+    with Bag(path) as bag:
+        topics = choose_topics(bag, settings)
+        runner = BagRunner(bag, topics, FrameAssembler(with_topics(settings, topics), PROJECTION), at_prior)
+        records = runner.run(bag.start_ns, bag.end_ns + 1)
+    ((sentence, count),) = runner.assumed.items()
+    assert count == len(records) == 5
+    assert sentence.startswith("mask: ") and sentence.endswith("at any size; until then nothing is ignored")
 
 
 def test_calibration_file_needs_no_camera_info_in_the_bag(tmp_path: Path) -> None:

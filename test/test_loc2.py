@@ -349,6 +349,18 @@ def test_ground_points_follow_the_stated_formula(variant, camera, quirks):
 
 
 @pytest.mark.parametrize("variant, camera", CASES)
+def test_cells_under_a_mask_are_not_used(variant, camera):
+    frame = frame_of(camera)
+    mask = np.ones((20, 50), bool)
+    mask[:, :25] = False
+    spec = specification(variant)
+    plain, masked = (lift_ground(each, spec, FlatGround()) for each in (frame, replace(frame, mask=mask)))
+    right = plain.pixels[:, 0] >= camera.width / 2
+    np.testing.assert_array_equal(masked.usable, plain.usable & right)
+    assert masked.usable.any() and (plain.usable & ~right).any()
+
+
+@pytest.mark.parametrize("variant, camera", CASES)
 def test_quirks_move_points_by_less_than_a_cell(variant, camera):
     """A cell's true centre on flat ground, found through the camera model, against both readings of the cell."""
     spec = specification(variant)

@@ -119,6 +119,8 @@ class BagRunner:
     """Every how manyth image is localized."""
     unusable: Counter[str] = field(default_factory=Counter)
     """How often a message besides the images was refused, by reason."""
+    assumed: Counter[str] = field(default_factory=Counter)
+    """For how many estimates something was assumed because an input lacked or could not be true, by sentence."""
     _seen_time_jumps: int = 0
 
     def image_count(self, start_ns: int, stop_ns: int) -> int:
@@ -200,6 +202,7 @@ class BagRunner:
         prior, no_prior = self.assembler.prior(stamp)
         try:
             frames = self.assembler.frames(images, self._count_unusable)
+            self.assumed.update(self.assembler.warnings.values())
             started = time.perf_counter()
             motion = self.assembler.motion(frames[0].stamp_ns)
             located = locate_tracked(self.tracker, self.locate, frames, prior, motion, no_prior)

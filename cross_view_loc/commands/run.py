@@ -97,6 +97,8 @@ def _print_summary(done: Done) -> None:
         print(f"  {count:5d} × {reason}")
     for reason, count in list(summary["unusable_messages"].items())[:5]:
         print(f"  {count:5d} other messages × {reason}")
+    for sentence, count in list(summary["assumptions"].items())[:5]:
+        print(f"  {count:5d} estimates with an assumption: {sentence}")
     if row["position_median_m"] is not None:
         print(f"against {summary['topics']['truth']}, all estimates (accepted ones):")
         print(f"  position median {row['position_median_m']:.2f} m ({_or_dash(row['accepted_position_median_m'])} m)")

@@ -207,6 +207,7 @@ def _summary(
         "reasons": dict(reasons(records).most_common()),
         "images_per_second": round(len(records) / max(seconds, 1e-9), 3),
         "unusable_messages": dict(runner.unusable.most_common()),
+        "assumptions": dict(runner.assumed.most_common()),
         "unreadable_messages": offline.bag.unreadable,
         "map_problems": list(offline.source.problems),
     }

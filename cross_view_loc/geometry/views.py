@@ -78,10 +78,7 @@ class View:
     def sample_mask(self, mask: NDArray[np.bool_], camera: Camera) -> NDArray[np.bool_]:
         """A mask (h, w) of the whole camera image, at any size, in this view (height, width); False unseen."""
         _, valid, pixels = _sampling(self, camera)
-        height, width = mask.shape
-        column = np.clip((pixels[..., 0] * (width / camera.width)).astype(np.int64), 0, width - 1)
-        row = np.clip((pixels[..., 1] * (height / camera.height)).astype(np.int64), 0, height - 1)
-        return valid & mask[row, column]
+        return valid & mask_at(mask, camera, pixels)
 
     def camera_pixels(self, pixels: NDArray[np.float64], camera: Camera) -> NDArray[np.float64]:
         """View pixels (..., 2) → pixels of the real camera (..., 2)."""
@@ -89,6 +86,14 @@ class View:
             [(pixels - [self.width / 2, self.height / 2]) / self.focal_px, np.ones_like(pixels[..., :1])], axis=-1
         )
         return camera.project(rays @ self.R_camera_view.T)[0]
+
+
+def mask_at(mask: NDArray[np.bool_], camera: Camera, pixels: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """A mask (h, w) of the whole camera image, at any size, at pixels (..., 2); outside, that of the rim."""
+    height, width = mask.shape
+    column = np.clip((pixels[..., 0] * (width / camera.width)).astype(np.int64), 0, width - 1)
+    row = np.clip((pixels[..., 1] * (height / camera.height)).astype(np.int64), 0, height - 1)
+    return mask[row, column]
 
 
 def plan_views(camera: Camera, T_base_camera: ArrayLike | None = None) -> tuple[View, ...]:

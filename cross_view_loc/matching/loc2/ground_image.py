@@ -14,7 +14,7 @@ from cross_view_loc.depth.source import DepthSource, begin_frame, view_for
 from cross_view_loc.errors import InputError
 from cross_view_loc.geometry.cameras import Camera, EquirectangularCamera, PinholeCamera, StripCamera
 from cross_view_loc.geometry.lifting import ViewGeometry
-from cross_view_loc.geometry.views import View, plan_views
+from cross_view_loc.geometry.views import View, mask_at, plan_views
 from cross_view_loc.matching.loc2.backbone import to_unit_image
 from cross_view_loc.matching.loc2.coordinates import Array, GroundImage, sample_depth_image, usable_depth
 from cross_view_loc.matching.loc2.specification import TOKEN_PX, Loc2Specification
@@ -57,11 +57,13 @@ def lift_ground(frame: Frame, spec: Loc2Specification, depth: DepthSource | Arra
     rotation = frame.R_level_base @ frame.T_base_camera[:3, :3]
     camera_level = frame.R_level_base @ frame.T_base_camera[:3, 3]
     usable = usable_depth(depth_m, spec) & seen
-    points = (geometry.cell_rays() * np.where(usable, depth_m, 0.0)[..., None]) @ rotation.T + camera_level
     centres = np.meshgrid(
         (np.arange(spec.ground_columns) + 0.5) * TOKEN_PX, (np.arange(spec.ground_rows) + 0.5) * TOKEN_PX
     )
     pixels = frame.camera.project(geometry.rays(*centres))[0]
+    if frame.mask is not None:
+        usable &= mask_at(frame.mask, frame.camera, pixels)
+    points = (geometry.cell_rays() * np.where(usable, depth_m, 0.0)[..., None]) @ rotation.T + camera_level
     return LiftedGround(
         image, points[..., :2].reshape(-1, 2), pixels.reshape(-1, 2), usable.reshape(-1), camera_level[:2]
     )
