@@ -94,7 +94,7 @@ class Knowing:
 
 
 class PerfectMatches(Loc2Matcher):
-    """The released matcher without its networks: every ground cell is matched with where it truly is from above."""
+    """The released matcher without its networks: ground cells are matched with where it truly is from above."""
 
     def __init__(self, pairs: list[Pair], spec):
         self.spec, self.device = spec, "cpu"
@@ -105,7 +105,7 @@ class PerfectMatches(Loc2Matcher):
         truth, crop = self._pairs[aerial_map.imagery.name].truth, aerial_map.frame
         ground = lift_ground(frames[0], self.spec, FlatGround())
         aerial = self.aerial_features(aerial_map, prior, 0.0)
-        points = ground.points_body[ground.usable]
+        points = ground.points_body[ground.usable][::9]
         there = points @ rotation_z(truth.yaw_rad)[:2, :2].T + [truth.east_m, truth.north_m]
         in_crop = (there - [crop.east_m, crop.north_m]) @ rotation_z(crop.yaw_rad)[:2, :2]
         patch = torch.tensor([aerial.to_patch(x, y) for x, y in in_crop])

@@ -53,7 +53,9 @@ CITIES = ("NewYork", "Seattle", "SanFrancisco", "Chicago")
 def configure_kitti(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `evaluate kitti`."""
     _configure(parser, "the folder with raw_data and satmap")
-    parser.add_argument("--variant", required=True, type=_variant, metavar="±10|±180", help="noise of the heading")
+    parser.add_argument(
+        "--variant", default="10", type=_variant, metavar="±10|±180", help="noise of the heading (±%(default)s)"
+    )
     parser.add_argument("--list", type=Path, metavar="DIR|FILE", help="where the test lists are")
 
 
@@ -158,7 +160,7 @@ def _kitti(options: argparse.Namespace) -> Bench:
 
 
 def _vigor(options: argparse.Namespace) -> Bench:
-    from cross_view_loc.evaluation.vigor import tile_of_city, vigor_pairs
+    from cross_view_loc.evaluation.vigor import TEST_CITIES, tested_cities, tile_of_city, vigor_pairs
 
     named = {"protocol": f"vigor heading {options.heading}", "labels": options.labels, "cameras": "panorama"}
     bench = Bench("vigor", options.heading, named, adapt=tile_of_city)
@@ -173,6 +175,10 @@ def _vigor(options: argparse.Namespace) -> Bench:
             options.stride,
             options.city or (),
         )
+        tested = tested_cities(options.root, area, options.city or ())
+        left_out = [city for city in TEST_CITIES[area] if city not in tested]
+        if left_out:
+            print(f"{area} area: without {', '.join(left_out)}, so not the whole benchmark", file=sys.stderr)
     return bench
 
 

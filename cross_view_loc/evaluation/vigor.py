@@ -53,18 +53,28 @@ def vigor_pairs(
 ) -> list[Pair]:
     """The test frames of an area, or `frames` evenly spaced ones of every `stride`th.
 
-    `heading` is "known" or "unknown"; `cities` leaves out others. Raises MissingInputError or InputError naming file
-    and line.
+    `heading` is "known" or "unknown"; `cities` leaves out others, and so does a data set that lacks their folders.
+    Raises MissingInputError or InputError naming file and line.
     """
-    chosen = [city for city in TEST_CITIES[area] if not cities or city in cities]
-    if not chosen:
-        raise InputError(
-            f"{', '.join(cities)} is not tested in the {area} area; choose of {', '.join(TEST_CITIES[area])}"
-        )
+    chosen = tested_cities(root, area, cities)
     rows = [(city, row) for city in chosen for row in vigor_rows(root, find_labels(root, city, area, labels))]
     pairs = [_pair(city, row) for city, row in evenly_spaced(rows, frames, stride)]
     pairs = with_unique_names(pairs)
     return [with_unknown_heading(pair, seed) for pair in pairs] if heading == "unknown" else pairs
+
+
+def tested_cities(root: Path, area: str, cities: Sequence[str] = ()) -> list[str]:
+    """Those of an area that are asked for, or have a folder. Raises MissingInputError or InputError for none."""
+    found = cities or [city for city in METERS_PER_PIXEL if (root / city).is_dir()]
+    if not found:
+        raise MissingInputError(f"there is no folder {', '.join(METERS_PER_PIXEL)} in {root}; give VIGOR's with --root")
+    chosen = [city for city in TEST_CITIES[area] if city in found]
+    if not chosen:
+        raise InputError(
+            f"{' and '.join(found)} in {root} are not tested in the {area} area; choose of "
+            f"{', '.join(TEST_CITIES[area])}"
+        )
+    return chosen
 
 
 def find_labels(root: Path, city: str, area: str, labels: str) -> Path:
