@@ -20,6 +20,7 @@ from cross_view_loc.geometry.cameras import (
 from cross_view_loc.inputs.camera_input import CameraInput
 from cross_view_loc.inputs.camera_text import read_calibration_file
 from cross_view_loc.inputs.masks import read_mask
+from cross_view_loc.settings import Settings
 from cross_view_loc.settings.cameras import CameraSettings
 
 K = np.array([[500.0, 0.0, 320.0], [0.0, 510.0, 240.0], [0.0, 0.0, 1.0]])
@@ -85,6 +86,17 @@ def test_whether_an_image_is_rectified_is_told_or_follows_from_its_topic(topic, 
     own = CameraInput(CameraSettings("camera", image_topic=topic, rectified=rectified))
     own.add_info(camera_info("equidistant"))
     assert isinstance(own.calibration(), PinholeCamera if is_pinhole else FisheyeCamera)
+
+
+@pytest.mark.parametrize("written", ["true", '"true"', "True"])
+def test_a_bare_true_in_yaml_is_meant_as_one(written: str, tmp_path: Path) -> None:
+    path = tmp_path / "localizer.yaml"
+    lines = ("cameras: [a, b]", f"a.rectified: {written}", "b.image_topic: /b/image_rect", "b.rectified: false")
+    path.write_text("/**:\n  ros__parameters:\n" + "".join(f"    {line}\n" for line in lines))
+    first, second = Settings.from_yaml(path).rig
+    assert (first.rectified, first.is_rectified, second.is_rectified) == ("true", True, False)
+    with pytest.raises(InputError, match=r"image_transport is True; it must be of type string"):
+        Settings(image_transport=True)  # type: ignore[arg-type]
 
 
 def test_a_calibration_file_of_a_rectified_camera_gives_its_projection(tmp_path: Path) -> None:

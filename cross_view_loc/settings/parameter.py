@@ -51,6 +51,8 @@ class Parameter:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if self.kind == "string" and isinstance(value, str):
             return value
+        if self.kind == "string" and isinstance(value, bool) and str(value).lower() in self.choices:
+            return str(value).lower()  # YAML makes a bool of a bare true
         if self.kind == "bool" and isinstance(value, bool):
             return value
         if self.kind == "double" and is_number:
