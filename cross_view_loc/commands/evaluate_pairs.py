@@ -187,12 +187,14 @@ def _rows(
 ) -> Iterator[dict[str, object]]:
     """One row an area; the networks are loaded once."""
     from cross_view_loc.evaluation.pair_bench import PairError, digest, measure_pairs, pairs_row
+    from cross_view_loc.evaluation.pair_depth import both, show_stored_depth
     from cross_view_loc.evaluation.pair_journal import PairJournal
     from cross_view_loc.evaluation.pairs import refuse_missing
 
     for pairs in bench.pairs.values():
         refuse_missing(pairs)
     localizer = _localizer(next(iter(bench.pairs.values())), model, depth, options)
+    prepare = both(bench.adapt(localizer), show_stored_depth(localizer))
     estimator = "loc2" if model.loc2 is not None else options.estimator
     for area, pairs in bench.pairs.items():
         setting = {
@@ -214,7 +216,7 @@ def _rows(
             progress.update()
 
         try:
-            errors = measure_pairs(pairs, localizer, journal, bench.adapt(localizer), show)
+            errors = measure_pairs(pairs, localizer, journal, prepare, show)
         finally:
             if journal is not None:
                 journal.close()
