@@ -22,6 +22,7 @@ import torch
 from cross_view_loc.aerial.patch import Patch
 from cross_view_loc.aerial.resolution import imagery_variance_m2
 from cross_view_loc.depth.choose import ChosenDepth, choose_depth
+from cross_view_loc.depth.road import level_by_road
 from cross_view_loc.depth.source import DepthSource
 from cross_view_loc.errors import InputError, NoImageryError
 from cross_view_loc.matching.aerial_cache import AerialFeatureCache, PatchSource
@@ -49,6 +50,8 @@ class LocalizerSettings:
     depth_fallback: tuple[str, ...] = ()
     """Tried in this order when `depth` cannot be loaded."""
     depth_scale: str = "corrected"
+    attitude: str = "auto"
+    """Only "estimated" is the localizer's: all else is in the frames that it is given."""
     estimator: str = "consensus"
     segmenter: str = "none"
     search_radius_m: float = 20.0
@@ -147,6 +150,7 @@ class Localizer:
     def look(self, frames: Sequence[Frame]) -> GroundObservation:
         """Features, depth and lifting of the frames, joined with those of the window."""
         is_kept = self._advance(frames)
+        frames = self._levelled(frames)
         seen = observe_ground(frames, self.matcher, self.depth, self.device, self.segmenter)
         joined = self.window.join(seen)
         if is_kept:
@@ -156,7 +160,11 @@ class Localizer:
     def follow(self, frames: Sequence[Frame]) -> None:
         """Take the frames into the window, as `locate` would, without an estimate. Raises InputError as it does."""
         if self._advance(frames):
-            self.window.keep(observe_ground(frames, self.matcher, self.depth, self.device, self.segmenter))
+            seen = observe_ground(self._levelled(frames), self.matcher, self.depth, self.device, self.segmenter)
+            self.window.keep(seen)
+
+    def _levelled(self, frames: Sequence[Frame]) -> Sequence[Frame]:
+        return level_by_road(frames, self.depth) if self.settings.attitude == "estimated" else frames
 
     def _advance(self, frames: Sequence[Frame]) -> bool:
         self.window.settings = window_settings(self.settings)

@@ -105,6 +105,19 @@ def test_ned_and_enu_say_the_same(heading_deg: float) -> None:
         np.testing.assert_allclose(frame.R_level_base, rpy(roll, pitch_down, 0.0), atol=1e-9)
 
 
+def test_attitude_is_of_the_sensors_or_level_or_insisted_on() -> None:
+    tilt = rpy(0.05, -0.02, 0.0)
+    for attitude, expected in (("auto", tilt), ("sensors", tilt), ("level", np.eye(3)), ("estimated", np.eye(3))):
+        made = assembler(imu_topic="imu", attitude=attitude)
+        made.add("tf_static", tf("base_link", "imu_link", np.eye(4)))
+        made.add("imu", imu(tilt))
+        np.testing.assert_allclose(made.assemble(image())[0].R_level_base, expected, atol=1e-9, err_msg=attitude)
+    with pytest.raises(MissingInputError, match="attitude is 'sensors' but .* set imu_topic"):
+        assembler(attitude="sensors").assemble(image())
+    level, _ = assembler(attitude="level").assemble(image())
+    np.testing.assert_array_equal(level.R_level_base, np.eye(3))
+
+
 def test_east_declination_turns_the_heading_clockwise() -> None:
     made = assembler(imu_topic="imu", magnetic_declination_deg=4.0)
     made.add("tf_static", tf("base_link", "imu_link", np.eye(4)))

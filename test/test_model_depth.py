@@ -54,7 +54,8 @@ def frame(stamp_ns=0, name="camera"):
 def seen(source, stamp_ns=0, name="camera"):
     wanted = view_for(source, View(200.0))
     source.begin(frame(stamp_ns, name))
-    return source(np.zeros((wanted.height, wanted.width, 3), np.uint8), wanted, GEOMETRY, CELLS)
+    image = np.full((wanted.height, wanted.width, 3), 10 * source.model.factor, np.uint8)  # no image is run twice
+    return source(image, wanted, GEOMETRY, CELLS)
 
 
 @pytest.mark.parametrize("along", ["z", "range"])

@@ -7,6 +7,7 @@ image, inverse depth fitted to it in scale and shift.
 
 from __future__ import annotations
 
+import hashlib
 import math
 
 import numpy as np
@@ -28,6 +29,8 @@ SCALE_POLICIES = ("trusted", "corrected", "ignored")
 TRUSTED_STD = 0.02
 PRIOR_STD = 0.1
 """Deviation of the log-scale of a metric model's metres as long as no road has said anything."""
+MAPS_KEPT = 8
+"""Images whose maps are kept: those of one moment."""
 LOG_STEP = 5e-4
 """Of depth, relative: far below any model's error."""
 CONFIDENT_STD = 0.12
@@ -56,6 +59,7 @@ class ModelDepth:
         self._filters: dict[str, ScaleFilter] = {}
         self._filter = ScaleFilter()
         self._is_begun = False
+        self._maps: dict[bytes, NDArray[np.float32]] = {}
 
     def begin(self, frame: Frame) -> None:
         """The next calls are for views of this frame."""
@@ -70,7 +74,7 @@ class ModelDepth:
 
         Without `begin` an image stands for itself: nothing is filtered over time.
         """
-        found = self.model(image[None], np.array([view.focal_px]))[0]
+        found = self._map(image, view.focal_px)
         pixels = rays[..., :2] * view.focal_px + [view.width / 2, view.height / 2]
         if self.model.measure == "inverse":
             return self._fitted(sample_inverse_image(found, pixels), rays, geometry)
@@ -79,6 +83,17 @@ class ModelDepth:
         z_m = np.maximum(value, 0.0) / length
         self.scale, self.log_scale_std = self._scale(z_m, rays, geometry)
         return Depth(_rounded(z_m * self.scale), np.full_like(z_m, MODEL_LOG_SPREAD))
+
+    def _map(self, image: NDArray[np.uint8], focal_px: float) -> NDArray[np.float32]:
+        """The model's numbers (H, W); an image that is asked for again, as another search does, is not run again."""
+        key = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16, key=repr(focal_px).encode()).digest()
+        found = self._maps.pop(key, None)
+        if found is None:
+            found = self.model(image[None], np.array([focal_px]))[0]
+        self._maps[key] = found
+        while len(self._maps) > MAPS_KEPT:
+            del self._maps[next(iter(self._maps))]
+        return found
 
     def _scale(
         self, z_m: NDArray[np.float64], rays: NDArray[np.float64], geometry: ViewGeometry

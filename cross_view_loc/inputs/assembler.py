@@ -290,8 +290,16 @@ class FrameAssembler:
         return x, y, z
 
     def _level(self, stamp: int) -> Matrix:
-        R_level_base = self._motion.level(stamp)
-        lacks = R_level_base is None and bool(self._settings.imu_topic or self._settings.odometry_topic)
+        """(3, 3) R_level_base by the parameter attitude; MissingInputError when sensors must and do not say."""
+        wanted = self._settings.attitude
+        R_level_base = None if wanted in ("level", "estimated") else self._motion.level(stamp)
+        if R_level_base is None and wanted == "sensors":
+            raise MissingInputError(
+                "attitude is 'sensors' but neither Imu nor odometry has an orientation at the image's stamp; set "
+                "imu_topic or odometry_topic, or attitude to auto"
+            )
+        lacks = R_level_base is None and wanted == "auto"
+        lacks = lacks and bool(self._settings.imu_topic or self._settings.odometry_topic)
         assumption = "no Imu or odometry orientation at the image's stamp; the vehicle is taken as level"
         self._assume("attitude", assumption if lacks else "")
         return np.eye(3) if R_level_base is None else R_level_base

@@ -168,6 +168,13 @@ class InputSettings:
         minimum=-180.0,
         maximum=180.0,
     )
+    attitude: str = setting(
+        "auto",
+        _INPUTS,
+        "Roll and pitch: auto = of Imu or odometry, else level; sensors = theirs, without them no estimate; level; "
+        "estimated = against the road, from the depth (a model's or measured; not for learned and flat).",
+        choices=("auto", "sensors", "level", "estimated"),
+    )
     heading_source: str = setting(
         "auto",
         _INPUTS,
