@@ -112,7 +112,7 @@ def test_attitude_is_of_the_sensors_or_level_or_insisted_on() -> None:
         made.add("tf_static", tf("base_link", "imu_link", np.eye(4)))
         made.add("imu", imu(tilt))
         np.testing.assert_allclose(made.assemble(image())[0].R_level_base, expected, atol=1e-9, err_msg=attitude)
-    with pytest.raises(MissingInputError, match="attitude is 'sensors' but .* set imu_topic"):
+    with pytest.raises(MissingInputError, match=r"attitude is 'sensors' but .* set imu_topic"):
         assembler(attitude="sensors").assemble(image())
     level, _ = assembler(attitude="level").assemble(image())
     np.testing.assert_array_equal(level.R_level_base, np.eye(3))

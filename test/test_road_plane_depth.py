@@ -90,6 +90,19 @@ def test_levelled_frames_lift_the_road_to_the_ground():
     np.testing.assert_allclose(points[near], truth[road][near], atol=0.15)  # the yaw is kept
 
 
+def test_a_source_that_half_believes_what_it_is_told_is_told_again():
+    class Told(Street):
+        """Half way, in inverse depth, from the truth to the flat ground that it is told of."""
+
+        def __call__(self, image, view, geometry, rays):
+            true, flat = super().__call__(image, view, geometry, rays).z_m, geometry.flat_inverse_depth(rays)
+            return Depth(np.where(flat > 1 / 40, 2 / (1 / true + flat), true))
+
+    (level,) = level_by_road([tilted(6.0, -4.0)], Told())
+    tilt_deg = np.degrees((level.T_base_camera[:3, :3] @ MOUNT[:3, :3].T)[2, :2])
+    assert np.abs(tilt_deg).max() < 0.7
+
+
 def test_without_a_road_frames_stay_as_they_are():
     class Blind(Street):
         def __call__(self, image, view, geometry, rays):

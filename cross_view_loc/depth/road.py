@@ -28,6 +28,7 @@ STARTS_RAD = tuple(math.radians(angle) for angle in (-8.0, -6.0, -4.0, -2.0, 0.0
 STAGES = ((10.0, 0.4), (15.0, 0.3), (20.0, 0.25))
 """(reach, greatest distance from the plane) in metres: near points first, which a tilt moves least."""
 ROUNDS = 6
+MOST_ROUNDS, SETTLED_RAD = 8, math.radians(0.15)
 USUAL_RANGE_M = 8.0
 FEWEST_POINTS = 60
 POINT_STD_M = 0.06
@@ -150,17 +151,25 @@ def observe_road(frames: Sequence[Frame], depth: DepthSource) -> RoadPlane | Non
 
 
 def level_by_road(frames: Sequence[Frame], depth: DepthSource) -> list[Frame]:
-    """The frames with the body frame on the road that their depth shows; as they are where it shows none."""
-    plane = observe_road(frames, depth)
-    if plane is None:
-        return list(frames)
-    turn = transform(plane.R_level_base, [0.0, 0.0, 0.0])
-    return [
-        replace(
-            frame,
-            T_base_camera=turn @ frame.T_base_camera,
-            R_level_base=np.eye(3),
-            ground_z_m=plane.ground_z_m,
-        )
-        for frame in frames
-    ]
+    """The frames with the body frame on the road that their depth shows; as they are where it shows none.
+
+    A source that is told where the ground is sees only part of what is wrong about it, and is told again.
+    """
+    levelled = list(frames)
+    for _ in range(MOST_ROUNDS):
+        plane = observe_road(levelled, depth)
+        if plane is None:
+            break
+        turn = transform(plane.R_level_base, [0.0, 0.0, 0.0])
+        levelled = [
+            replace(
+                frame,
+                T_base_camera=turn @ frame.T_base_camera,
+                R_level_base=np.eye(3),
+                ground_z_m=plane.ground_z_m,
+            )
+            for frame in levelled
+        ]
+        if math.hypot(plane.slope_x, plane.slope_y) < SETTLED_RAD:
+            break
+    return levelled
