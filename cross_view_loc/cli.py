@@ -22,6 +22,7 @@ COMMANDS = {
     "evaluate": "measure errors by a stated protocol",
     "benchmark": "time the stages of the method on this machine",
     "train": "train the matcher or the depth network",
+    "depth": "compute the depth of a data set's images once and keep it",
     "models": "list the weights there are, fetch or import released ones",
 }
 

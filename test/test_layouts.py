@@ -9,6 +9,8 @@ import pytest
 from layout_helpers import CircleDrive, scene
 
 from cross_view_loc import cli
+from cross_view_loc.datasets import kitti as kitti_reader
+from cross_view_loc.datasets import vigor as vigor_reader
 from cross_view_loc.errors import InputError
 from cross_view_loc.geometry.cameras import EquirectangularCamera, PinholeCamera
 from cross_view_loc.geometry.geodesy import MapProjection
@@ -16,8 +18,6 @@ from cross_view_loc.geometry.transforms import R_BODY_OPTICAL, inverse, rpy, tra
 from cross_view_loc.simulation.drive_renderer import Shot
 from cross_view_loc.simulation.layouts import kitti, kitti_text, vigor, vigor_labels
 from cross_view_loc.simulation.layouts.scene import LayoutSettings, Scene
-from cross_view_loc.training import kitti as kitti_reader
-from cross_view_loc.training import vigor as vigor_reader
 
 FRAMES = 3
 

@@ -13,6 +13,7 @@ from cross_view_loc.depth.learned import LearnedDepth
 from cross_view_loc.depth.model import DepthModel
 from cross_view_loc.depth.source import DepthSource, FlatGround
 from cross_view_loc.depth.spec import DepthSpec, parse_depth
+from cross_view_loc.depth.stored import open_depth
 from cross_view_loc.errors import ModelError
 from cross_view_loc.geometry.views import VIEW_HEIGHT_PX, VIEW_WIDTH_PX
 from cross_view_loc.models.installed import find_named, find_registered
@@ -92,6 +93,8 @@ def _load(spec: DepthSpec, folder: Path, device: str, depth_scale: str) -> Depth
         return FlatGround()
     if spec.source == "learned":
         return LearnedDepth(folder / DEPTH_FILE, device)
+    if spec.source == "precomputed":
+        return open_depth(Path(spec.where).expanduser())
     from cross_view_loc.depth.modelled import ModelDepth
 
     model = load_model(spec, device)

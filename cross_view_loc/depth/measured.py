@@ -1,4 +1,4 @@
-"""Depth that a sensor has measured: an image of distances registered to the camera's."""
+"""Depth that a sensor has measured, or a network before: an image of distances registered to the camera's."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from cross_view_loc.depth.model import Along
 from cross_view_loc.depth.source import Depth
-from cross_view_loc.geometry.cameras import Camera
+from cross_view_loc.geometry.cameras import Camera, EquirectangularCamera, StripCamera
 from cross_view_loc.geometry.lifting import ViewGeometry
 from cross_view_loc.geometry.views import View
 
@@ -22,9 +23,22 @@ class MeasuredDepth:
     kind = "metric"
     log_scale_std = 0.01
 
-    def __init__(self, depth_m: NDArray[np.float32], camera: Camera) -> None:
-        """`depth_m` (h, w): z-depth along the camera's optical axis, of the whole image at any size; 0 unknown."""
-        self._depth_m, self._camera = depth_m, camera
+    def __init__(
+        self,
+        depth_m: NDArray[np.float32],
+        camera: Camera,
+        *,
+        along: Along = "z",
+        log_spread: NDArray[np.float32] | float | None = LOG_SPREAD,
+        interpolates: bool = False,
+    ) -> None:
+        """`depth_m` (h, w): of the whole image at any size, along the camera's axis or its rays; 0 unknown.
+
+        `log_spread`: of the relative deviation, for all pixels or (h, w) for each. `interpolates`: between
+        pixels, as networks' output is interpolated; what a sensor measured is not.
+        """
+        self._depth_m, self._camera, self._along, self._log_spread = depth_m, camera, along, log_spread
+        self._interpolates = interpolates
 
     def __call__(
         self, image: NDArray[np.uint8], view: View, geometry: ViewGeometry, rays: NDArray[np.float64]
@@ -35,8 +49,34 @@ class MeasuredDepth:
         height, width = self._depth_m.shape
         scale = np.array([width / self._camera.width, height / self._camera.height])
         place = np.where(seen[..., None], pixels, -1.0) * scale
-        inside = seen & (in_camera[..., 2] > 0.0) & np.all((place >= 0.0) & (place < [width, height]), axis=-1)
-        column, row = np.moveaxis(np.where(inside[..., None], place, 0.0).astype(int), -1, 0)
         # A ray with z = 1 in the view has another z in a camera that the view is turned against.
-        z_m = np.where(inside, self._depth_m[row, column] / np.where(inside, in_camera[..., 2], 1.0), 0.0)
-        return Depth(z_m, np.full(z_m.shape, LOG_SPREAD))
+        length = in_camera[..., 2] if self._along == "z" else np.linalg.norm(in_camera, axis=-1)
+        inside = seen & (length > 0.0) & np.all((place >= 0.0) & (place < [width, height]), axis=-1)
+        at = np.where(inside[..., None], place, 0.5)
+        z_m = np.where(inside, self._values(self._depth_m, at) / np.where(inside, length, 1.0), 0.0)
+        if self._log_spread is None:
+            return Depth(z_m)
+        if isinstance(self._log_spread, float):
+            return Depth(z_m, np.full(z_m.shape, self._log_spread))
+        return Depth(z_m, np.log(self._values(np.exp(self._log_spread), at)))
+
+    def _values(self, image: NDArray[np.float32], place: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Values (...) of an image (h, w) at places (..., 2): the nearest pixel's, or the mean of four in the log.
+
+        Beside a pixel without a value, the nearest pixel counts.
+        """
+        height, width = image.shape
+        if not self._interpolates:
+            column, row = np.moveaxis(place.astype(int), -1, 0)
+            return image[row, column].astype(np.float64)
+        wraps = isinstance(self._camera, EquirectangularCamera | StripCamera)
+        corner = np.floor(place - 0.5).astype(int)
+        right, down = np.moveaxis(place - 0.5 - corner, -1, 0)
+        columns = [corner[..., 0] + step for step in (0, 1)]
+        columns = [column % width if wraps else np.clip(column, 0, width - 1) for column in columns]
+        rows = [np.clip(corner[..., 1] + step, 0, height - 1) for step in (0, 1)]
+        around = np.stack([image[row, column].astype(np.float64) for row in rows for column in columns])
+        weights = np.stack([(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right])
+        mean = np.exp(np.sum(weights * np.log(np.maximum(around, 1e-9)), axis=0))
+        nearest = np.take_along_axis(around, weights.argmax(axis=0)[None], axis=0)[0]
+        return np.where(around.min(axis=0) > 0.0, mean, nearest)

@@ -12,7 +12,7 @@ from cross_view_loc.errors import InputError, ModelError
 from cross_view_loc.models.installed import find_named, find_registered
 from cross_view_loc.models.registry import DEPTH_MODELS
 
-Source = Literal["learned", "flat", "registry", "hf", "onnx"]
+Source = Literal["learned", "flat", "registry", "hf", "onnx", "precomputed"]
 OPTIONS = {
     "measure": "what its numbers are: " + ", ".join(MEASURES),
     "along": "what they are measured along: " + ", ".join(ALONGS),
@@ -28,7 +28,7 @@ class DepthSpec:
     """As it was written."""
     source: Source
     where: str
-    """Registry name, Hugging Face name or folder, or ONNX file; empty for learned and flat."""
+    """Registry name, Hugging Face name or folder, ONNX file, or folder of depth; empty for learned and flat."""
     measure: str = ""
     """Overrides what the model's files say; empty: as they say."""
     along: str = ""
@@ -45,6 +45,11 @@ def is_here(spec: DepthSpec) -> str:
         if not path.is_file():
             raise ModelError(f"there is no file {path}; give the path of an ONNX file after onnx:")
         return str(path)
+    if spec.source == "precomputed":
+        folder = Path(spec.where).expanduser()
+        if not folder.is_dir():
+            raise ModelError(f"there is no folder {folder}; give one that `cross_view_loc depth` wrote")
+        return str(folder)
     if spec.source == "registry":
         model = DEPTH_MODELS[spec.where]
         return f"{find_registered(model)} ({model.licence})"
@@ -53,7 +58,8 @@ def is_here(spec: DepthSpec) -> str:
 
 
 def parse_depth(text: str) -> DepthSpec:
-    """`learned`, `flat`, a registry name, `hf:FOLDER_OR_NAME` or `onnx:FILE`, and `?measure=inverse&side_px=252`.
+    """`learned`, `flat`, a registry name, `hf:FOLDER_OR_NAME` or `onnx:FILE`, and `?measure=inverse&side_px=252`;
+    `precomputed:DIR` for the images of a data set.
 
     Raises InputError for anything else.
     """
@@ -73,6 +79,8 @@ def parse_depth(text: str) -> DepthSpec:
         return DepthSpec(text, name, "")  # type: ignore[arg-type]
     if colon and kind in ("hf", "onnx") and where:
         return DepthSpec(text, kind, where, side_px=side_px, **chosen)  # type: ignore[arg-type]
+    if kind == "precomputed" and where and not query:
+        return DepthSpec(text, "precomputed", where)
     if name in DEPTH_MODELS:
         return DepthSpec(text, "registry", name, side_px=side_px, **chosen)
     raise InputError(
