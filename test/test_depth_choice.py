@@ -54,6 +54,14 @@ def test_what_means_nothing_is_refused_by_settings_too(text):
             Settings.from_mapping(values)
 
 
+def test_flat_ground_cannot_tell_the_attitude():
+    with pytest.raises(InputError, match="attitude is 'estimated' but depth 'flat'"):
+        Settings.from_mapping({"depth": "flat", "attitude": "estimated"})
+    Settings.from_mapping({"depth": "flat", "attitude": "estimated", "depth_topic": "depth"})
+    chosen = Settings.from_mapping({"depth_scale": "trusted", "attitude": "estimated"}).localizer_settings()
+    assert (chosen.depth_scale, chosen.attitude) == ("trusted", "estimated")
+
+
 def test_the_localizer_gets_the_list():
     settings = Settings.from_mapping({"depth": "hf:a/b", "depth_fallback": ["learned", "flat"]}).localizer_settings()
     assert (settings.depth, settings.depth_fallback) == ("hf:a/b", ("learned", "flat"))

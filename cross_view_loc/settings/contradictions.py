@@ -38,6 +38,9 @@ def _depth(settings: Settings) -> Iterator[str]:
                 parse_depth(name)
             except InputError as error:
                 yield f"parameter {parameter}: {error}"
+    is_measured = any(camera.depth_topic for camera in settings.rig)
+    if settings.attitude == "estimated" and settings.depth == "flat" and not is_measured:
+        yield "attitude is 'estimated' but depth 'flat' shows no tilt; set depth to a model, or attitude to auto"
 
 
 def _cameras(settings: Settings) -> Iterator[str]:

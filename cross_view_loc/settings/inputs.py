@@ -172,7 +172,7 @@ class InputSettings:
         "auto",
         _INPUTS,
         "Roll and pitch: auto = of Imu or odometry, else level; sensors = theirs, without them no estimate; level; "
-        "estimated = against the road, from the depth (a model's or measured; not for learned and flat).",
+        "estimated = against the road, from the depth: a model's or measured; learned sees large tilts only in part.",
         choices=("auto", "sensors", "level", "estimated"),
     )
     heading_source: str = setting(
