@@ -174,8 +174,3 @@ def test_bad_trees_are_named_in_one_sentence(name, tmp_path, capsys):
     assert command(root, "--labels", "original", "--depth", "flat") != 0
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert re.search(words, message), message
-
-
-def test_unknown_models_are_refused_with_the_choices(root, capsys):
-    assert command(root, "--model", "loc3") != 0
-    assert "no model 'loc3'" in capsys.readouterr().err

@@ -293,5 +293,9 @@ def describe(rows: list[dict[str, Any]], published: list[dict[str, Any]]) -> str
         for row in rows
         for reason, count in row["failed_reasons"].items()
     ]
-    others = f"published\n{text_table(published, PUBLISHED_COLUMNS)}" if published else "published: no figures known"
+    others = (
+        f"published, on the data sets themselves\n{text_table(published, PUBLISHED_COLUMNS)}"
+        if published
+        else "published: no figures known"
+    )
     return "\n\n".join([*parts, others])

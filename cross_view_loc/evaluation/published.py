@@ -28,8 +28,8 @@ class Published:
 _LOC2 = "Loc², arXiv 2509.09792"
 _HC_NET = "HC-Net, arXiv 2308.16906"
 _VIEWBRIDGE = "ViewBridge, arXiv 2508.10716"
-_PI3 = "π³ + satellite, as compared in papers that quote it"
-_OPENCVL = "OpenCVL, as compared in papers that quote it"
+_PI3 = "as others quote it, means only"
+_OPENCVL = "OpenCVL's paper"
 
 FIGURES = (
     Published("Loc²", "kitti", "10", "same", 1.13, 0.77, 1.97, 1.43, _LOC2),
