@@ -10,6 +10,7 @@ import pytest
 
 from cross_view_loc.depth.source import FlatGround
 from cross_view_loc.evaluation.pair_depth import show_stored_depth
+from cross_view_loc.evaluation.pair_models import find_model
 from cross_view_loc.evaluation.pairs import load_pair
 from cross_view_loc.evaluation.vigor import vigor_pairs
 
@@ -68,3 +69,11 @@ def test_other_depth_sources_are_left_alone(pair):
     localizer = SimpleNamespace(depth=FlatGround())
     show_stored_depth(localizer)(load_pair(pair))
     assert isinstance(localizer.depth, FlatGround)
+
+
+def test_depth_that_another_source_made_is_told_apart(tmp_path):
+    told = []
+    for source in ("flat", "learned"):
+        (tmp_path / "depth.json").write_text(source)
+        told.append(find_model("town").fingerprint(f"precomputed:{tmp_path}"))
+    assert told[0] != told[1] and told[1] == find_model("town").fingerprint(f"precomputed:{tmp_path}")

@@ -34,6 +34,8 @@ class PairModel:
         """What tells these weights from others of the same name."""
         files = [self.loc2 or self.folder / MATCHER_FILE]
         files += [self.folder / DEPTH_FILE] if depth == "learned" else []
+        if depth.startswith("precomputed:"):  # what it was computed by; made again by the same, it is the same
+            files += [file for file in [Path(depth.partition(":")[2]) / "depth.json"] if file.is_file()]
         return {"model": self.name, "backbone": self.backbone, "weights": " ".join(sha256(f)[:16] for f in files)}
 
 
