@@ -65,6 +65,7 @@ class LocalizerSettings:
     odometry_drift_share: float = 0.03
     odometry_yaw_drift_deg_per_m: float = 0.1
     map_std_m: float = 0.3
+    mount_yaw_std_deg: float = 0.3
     covariance_scale: float = 1.0
     seed: int = 0
     device: str = "auto"
@@ -135,7 +136,8 @@ class Localizer:
         if self.published is not None:
             published = Loc2Settings(map_std_m=self.settings.map_std_m, seed=self.settings.seed)
             found = locate_loc2(frames, prior, self.aerial.source, self.published, self.depth, published)
-            return replace(found, covariance=found.covariance * self.settings.covariance_scale)
+            covariance = found.covariance + np.diag([0.0, 0.0, math.radians(self.settings.mount_yaw_std_deg) ** 2])
+            return replace(found, covariance=covariance * self.settings.covariance_scale)
         clock = _Clock(self.stage_seconds)
         ground = self.look(frames)
         clock.lap("ground")
@@ -216,6 +218,7 @@ class Localizer:
         rotation[:2, :2] = aerial.patch_axes()
         covariance = rotation @ best.posterior.covariance.double().numpy() @ rotation.T
         covariance[:2, :2] += np.eye(2) * (self.settings.map_std_m**2 + imagery_variance_m2(aerial.patch))
+        covariance[2, 2] += math.radians(self.settings.mount_yaw_std_deg) ** 2
         covariance *= self.settings.covariance_scale
         worst_std_m = math.sqrt(float(np.linalg.eigvalsh(covariance[:2, :2])[-1]))
         reason = self.gate.why_refused(best, probability, worst_std_m, inliers)

@@ -142,7 +142,10 @@ def execute(options: argparse.Namespace) -> int:
 
     def base(gap: str) -> LocalizerSettings:
         map_std_m = map_std_of(gap) if options.map_std is None else options.map_std
-        return LocalizerSettings(device=options.device, map_std_m=map_std_m, threads=os.cpu_count() or 1)
+        # Where a simulated camera looks is known exactly.
+        return LocalizerSettings(
+            device=options.device, map_std_m=map_std_m, mount_yaw_std_deg=0.0, threads=os.cpu_count() or 1
+        )
 
     total = len(options.seeds) * len(settings) * options.frames
     with tqdm(total=total, unit="frame", file=sys.stderr, disable=None) as progress:

@@ -113,6 +113,14 @@ class MethodSettings:
         maximum=20.0,
         live=True,
     )
+    mount_yaw_std_deg: float = setting(
+        0.3,
+        _GATE,
+        "Standard deviation of where TF and calibration say the camera looks, added to every heading's variance.",
+        minimum=0.0,
+        maximum=20.0,
+        live=True,
+    )
     covariance_scale: float = setting(
         1.0,
         _GATE,
