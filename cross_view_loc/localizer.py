@@ -141,8 +141,8 @@ class Localizer:
         clock = _Clock(self.stage_seconds)
         ground = self.look(frames)
         clock.lap("ground")
-        if len(ground.cells.weight) < FEWEST_CELLS:
-            return refused(prior, f"only {len(ground.cells.weight)} ground cells are in view; is the camera covered?")
+        if len(ground.present.weight) < FEWEST_CELLS:
+            return refused(prior, f"only {len(ground.present.weight)} ground cells are in view; is the camera covered?")
         candidates = self._candidates(frames, ground, prior, clock)
         best = max(candidates, key=Candidate.log_weight)
         estimate = self._estimate(frames, ground, best, confidence(best, candidates))
@@ -212,7 +212,8 @@ class Localizer:
         """The mode in the map, its covariance with the map's own error, and the gate's word."""
         aerial, mode = best.aerial, best.mode
         sharpness = float(self.matcher.match_sharpness)
-        matches, inliers = guided_matches(aerial.descriptors, ground.cells, mode.pose, sharpness)
+        # What is seen now has to agree by itself: the past would speak for a camera that has been covered since.
+        matches, inliers = guided_matches(aerial.descriptors, ground.present, mode.pose, sharpness)
         east, north, yaw = best.pose_map()
         rotation = np.eye(3)
         rotation[:2, :2] = aerial.patch_axes()

@@ -43,6 +43,13 @@ class GroundObservation:
     """(T, 2) in that frame's image; not a number for a cell of an earlier moment."""
     views: int = 1
     """How many views there are, of all frames and moments."""
+
+    @property
+    def present(self) -> GroundCells:
+        """The coarse cells of the present moment, which are the first."""
+        mask = torch.from_numpy(self.frame_index >= 0).to(self.cells.weight.device)
+        return self.cells if bool(mask.all()) else self.cells.take(mask)
+
     log_scale_std: float = 0.05
     """Deviation of the log-scale of what is seen now."""
 
