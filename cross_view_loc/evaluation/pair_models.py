@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cross_view_loc.depth.spec import parse_depth
+from cross_view_loc.depth.stored import SIDECAR, read_sidecar
 from cross_view_loc.errors import MissingInputError
 from cross_view_loc.localizer import LocalizerSettings
 from cross_view_loc.matching.loc2.convert import models_folder, sha256
@@ -31,12 +33,20 @@ class PairModel:
         return replace(base, weights_dir="" if self.folder == SHIPPED else str(self.folder))
 
     def fingerprint(self, depth: str) -> dict[str, str]:
-        """What tells these weights from others of the same name."""
+        """What tells these weights, and the depth's, from others of the same name. Raises MissingInputError."""
         files = [self.loc2 or self.folder / MATCHER_FILE]
         files += [self.folder / DEPTH_FILE] if depth == "learned" else []
-        if depth.startswith("precomputed:"):  # what it was computed by; made again by the same, it is the same
-            files += [file for file in [Path(depth.partition(":")[2]) / "depth.json"] if file.is_file()]
-        return {"model": self.name, "backbone": self.backbone, "weights": " ".join(sha256(f)[:16] for f in files)}
+        spec = parse_depth(depth)
+        if spec.source == "precomputed":
+            read_sidecar(Path(spec.where))
+            files.append(Path(spec.where) / SIDECAR)
+        return {"model": self.name, "backbone": self.backbone, "weights": " ".join(_digest(f) for f in files)}
+
+
+def _digest(file: Path) -> str:
+    if not file.is_file():
+        raise MissingInputError(f"there is no file {file}; check --model and --depth")
+    return sha256(file)[:16]
 
 
 def find_model(text: str, backbone: str = "") -> PairModel:
