@@ -107,6 +107,8 @@ def test_models_are_found_by_folder_file_and_name(imported, tmp_path, monkeypatc
     assert (find_model(str(own)).name, find_model(str(own)).folder) == ("mine", own)
     prints = {find_model(str(own)).fingerprint("flat")["weights"], find_model("town").fingerprint("flat")["weights"]}
     assert len(prints) == 1  # the same weights
+    with pytest.raises(MissingInputError, match="no precomputed depth in"):
+        find_model("town").fingerprint(f"precomputed:{own}")
 
 
 def test_unknown_models_are_refused_with_the_choices(run):

@@ -9,6 +9,7 @@ import pair_helpers
 import pytest
 
 from cross_view_loc.depth.source import FlatGround
+from cross_view_loc.depth.stored import Provenance, write_sidecar
 from cross_view_loc.evaluation.pair_depth import show_stored_depth
 from cross_view_loc.evaluation.pair_models import find_model
 from cross_view_loc.evaluation.pairs import load_pair
@@ -74,6 +75,6 @@ def test_other_depth_sources_are_left_alone(pair):
 def test_depth_that_another_source_made_is_told_apart(tmp_path):
     told = []
     for source in ("flat", "learned"):
-        (tmp_path / "depth.json").write_text(source)
+        write_sidecar(tmp_path, Provenance(source, "z", "metric", 0.1, "", "", "kitti", "by the data set"))
         told.append(find_model("town").fingerprint(f"precomputed:{tmp_path}"))
     assert told[0] != told[1] and told[1] == find_model("town").fingerprint(f"precomputed:{tmp_path}")
