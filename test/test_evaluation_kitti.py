@@ -186,6 +186,7 @@ def test_the_command_prints_rows_and_continues(root, tmp_path, capsys):
     printed = json.loads(capsys.readouterr().out)
     (row,) = printed["results"]
     assert row["protocol"] == "kitti ±10" and row["area"] == "same" and row["model"] == "town" and row["frames"] == 1
+    assert row["window"] == 1 and row["cameras"] == "front" and row["dataset"] == "kitti"
     assert printed["published"] == published_rows("kitti", "10", ("same",)) and len(printed["published"]) == 5
     assert command(root, *arguments) == 0
     text = capsys.readouterr().out

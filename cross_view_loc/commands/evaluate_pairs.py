@@ -222,7 +222,7 @@ def _rows(
         finally:
             if journal is not None:
                 journal.close()
-        yield pairs_row(errors, **setting)
+        yield pairs_row(errors, **setting, window=1)
 
 
 def _localizer(pairs: list[Pair], model: PairModel, depth: str, options: argparse.Namespace) -> Localizer:
