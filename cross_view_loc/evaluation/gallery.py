@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import matplotlib.transforms as mtransforms
@@ -95,8 +95,11 @@ class WorstFrames:
         candidates = localizer.score(moment.frames, moment.prior)
         center = moment.prior.east_m, moment.prior.north_m
         patch = bench.orthophoto.patch(*center, round(SIDE_M / METERS_PER_PIXEL), METERS_PER_PIXEL, math.pi / 2)
-        heat = posterior_heat(candidates, *center, localizer.calibration.temperature)
+        heat = posterior_heat(candidates, *center, candidates[0].temperature)
         scene = f"{bench.region} {bench.seed}, {bench.gap} gap, {moment.place}"
+        # A view of a drive's pictures would keep all of them in memory.
+        frames = tuple(replace(frame, image=frame.image.copy()) for frame in moment.frames)
+        moment = replace(moment, frames=frames, depth_m=tuple(depth_m.copy() for depth_m in moment.depth_m))
         self.cases.append(FailureCase(moment, estimate, error, patch, heat, scene))
         self.cases.sort(key=lambda case: case.badness, reverse=True)
         del self.cases[self.count :]
