@@ -205,7 +205,8 @@ class FrameAssembler:
             if not optical_frame:
                 raise MissingInputError(f"{own.settings.image_topic}: image has no frame_id; set camera_frame")
             T_base_camera = self._motion.mount(optical_frame, stamp)
-            R_level_base = self._level(stamp)
+            R_level_base, assumption = self._motion.level(stamp)
+            self._assume("attitude", assumption)
             depth_m, no_depth = own.depth(stamp, calibration, T_base_camera, self._settings)
             mask, no_mask = own.mask(calibration)
             T_odom_base = self._motion.pose(stamp)
@@ -288,21 +289,6 @@ class FrameAssembler:
         self._assume("antenna", assumption)
         x, y, z = (float(value) for value in T_base_antenna[:3, 3])
         return x, y, z
-
-    def _level(self, stamp: int) -> Matrix:
-        """(3, 3) R_level_base by the parameter attitude; MissingInputError when sensors must and do not say."""
-        wanted = self._settings.attitude
-        R_level_base = None if wanted in ("level", "estimated") else self._motion.level(stamp)
-        if R_level_base is None and wanted == "sensors":
-            raise MissingInputError(
-                "attitude is 'sensors' but neither Imu nor odometry has an orientation at the image's stamp; set "
-                "imu_topic or odometry_topic, or attitude to auto"
-            )
-        lacks = R_level_base is None and wanted == "auto"
-        lacks = lacks and bool(self._settings.imu_topic or self._settings.odometry_topic)
-        assumption = "no Imu or odometry orientation at the image's stamp; the vehicle is taken as level"
-        self._assume("attitude", assumption if lacks else "")
-        return np.eye(3) if R_level_base is None else R_level_base
 
     def _forget(self) -> None:
         self._newest: dict[str, int] = {}

@@ -58,12 +58,26 @@ class VehicleMotion:
             raise MissingInputError("message has no frame_id, so where its sensor sits is unknown; correct its driver")
         return self.transforms.lookup(self.settings.base_frame, frame, stamp)
 
-    def level(self, stamp: int) -> Matrix | None:
-        """(3, 3) R_level_base: roll and pitch from the Imu, else from odometry; None when neither tells."""
-        attitude = self._attitudes.at(stamp, self._gap_ns)
-        if attitude is None:
-            attitude = self._odometry.at(stamp, self._gap_ns)
-        return None if attitude is None else level_rotation(attitude)
+    def level(self, stamp: int) -> tuple[Matrix, str]:
+        """(3, 3) R_level_base by the parameter attitude, and what is assumed where it is not known; "" where it is.
+
+        Roll and pitch are the Imu's, else odometry's. Raises MissingInputError when they must and do not say.
+        """
+        settings, attitude = self.settings, None
+        if settings.attitude in ("auto", "sensors"):
+            attitude = self._attitudes.at(stamp, self._gap_ns)
+            if attitude is None:
+                attitude = self._odometry.at(stamp, self._gap_ns)
+        if attitude is not None:
+            return level_rotation(attitude), ""
+        if settings.attitude == "sensors":
+            raise MissingInputError(
+                "attitude is 'sensors' but neither Imu nor odometry has an orientation at the image's stamp; set "
+                "imu_topic or odometry_topic, or attitude to auto"
+            )
+        lacks = settings.attitude == "auto" and bool(settings.imu_topic or settings.odometry_topic)
+        assumed = "no Imu or odometry orientation at the image's stamp; the vehicle is taken as level" if lacks else ""
+        return np.eye(3), assumed
 
     def pose(self, stamp: int) -> Matrix | None:
         """(4, 4) pose of `base_frame` in odometry's frame at the stamp, to compare with that of another image.
