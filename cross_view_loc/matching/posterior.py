@@ -37,9 +37,15 @@ class Calibration:
 
         They are not independent: they see the same ground under the same light. Temperatures fitted on towns 8900-8903
         were 2.1, 2.5, 1.7 and 6.2 times that of one view for 3 and 5 moments, for 4 cameras, and for 5 moments of 4
-        cameras: about √views.
+        cameras: about √views. What moves the mode (depth, attitude) is shared by more than that: with ⁴√views on its
+        covariance besides, coverage stays where it is for one view.
         """
-        return replace(self, temperature=self.temperature * math.sqrt(views))
+        shared = math.sqrt(views)
+        return replace(
+            self,
+            temperature=self.temperature * shared,
+            covariance_factor=self.covariance_factor * math.sqrt(shared),
+        )
 
 
 def read_calibration(metadata: dict[str, object], kind: str, estimator: str) -> Calibration:
