@@ -23,7 +23,7 @@ from cross_view_loc.aerial.patch import Patch
 from cross_view_loc.aerial.resolution import imagery_variance_m2
 from cross_view_loc.depth.choose import ChosenDepth, choose_depth
 from cross_view_loc.depth.road import level_by_road
-from cross_view_loc.depth.source import DepthSource
+from cross_view_loc.depth.source import DepthSource, forget_frames
 from cross_view_loc.errors import InputError, NoImageryError
 from cross_view_loc.matching.aerial_cache import AerialFeatureCache, PatchSource
 from cross_view_loc.matching.alignment import ESTIMATORS, Candidate, align, confidence, scale_std
@@ -160,10 +160,17 @@ class Localizer:
         return joined
 
     def follow(self, frames: Sequence[Frame]) -> None:
-        """Take the frames into the window, as `locate` would, without an estimate. Raises InputError as it does."""
-        if self._advance(frames):
+        """Remember of the frames what `locate` would, without an estimate. Raises InputError as it does."""
+        is_kept = self._advance(frames)
+        if is_kept or getattr(self.depth, "remembers", False):
             seen = observe_ground(self._levelled(frames), self.matcher, self.depth, self.device, self.segmenter)
-            self.window.keep(seen)
+            if is_kept:
+                self.window.keep(seen)
+
+    def forget(self) -> None:
+        """Let nothing of earlier moments count any more."""
+        self.window.clear()
+        forget_frames(self.depth)
 
     def _levelled(self, frames: Sequence[Frame]) -> Sequence[Frame]:
         return level_by_road(frames, self.depth) if self.settings.attitude == "estimated" else frames

@@ -1,6 +1,7 @@
 """The published finding: what a relative depth is multiplied by changes nothing."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ FACTORS = (0.001, 1.0, 1000.0)
 def town():
     bench = make_bench(9004, 2, town_size_m=260.0)
     localizers = [
-        Localizer(bench.orthophoto, LocalizerSettings(estimator=name, threads=1)) for name in ("consensus", "matches")
+        Localizer(bench.orthophoto, LocalizerSettings(estimator=name, window_frames=1, threads=1))
+        for name in ("consensus", "matches")
     ]
     return bench.frames[1], {each.settings.estimator: (each, each.depth) for each in localizers}
 
@@ -87,3 +89,28 @@ def test_the_unit_of_depth_does_not_matter(town, estimator, source):
         assert 0.0 < estimate.scale_std < 0.15
     if estimator == "consensus":
         assert math.hypot(one.east_m - moment.truth.east_m, one.north_m - moment.truth.north_m) < 2.0
+
+
+def test_a_frame_that_is_followed_leaves_the_scale_as_one_that_is_located(town):
+    """A run that is continued answers as one that was never interrupted, and a reset one as a fresh one."""
+    moment, localizers = town
+    localizer, _ = localizers["consensus"]
+    earlier = [replace(frame, stamp_ns=frame.stamp_ns - 1_000_000_000) for frame in moment.frames]
+    found = {}
+    for way in ("located", "followed", "fresh", "reset"):
+        model = Rendered(moment.depth_m[0], "metric", 1.08)
+        localizer.depth = source = ModelDepth(model)
+        localizer.window.clear()
+        if way == "followed":
+            localizer.follow(earlier)
+        elif way != "fresh":
+            localizer.locate(earlier, moment.prior)
+        if way == "reset":
+            localizer.forget()
+        source.model = Rendered(moment.depth_m[0], "metric", 1.0)
+        source._maps.clear()  # the same image, seen otherwise
+        estimate = localizer.locate(moment.frames, moment.prior)
+        found[way] = (source.scale, estimate.east_m, estimate.north_m, estimate.scale)
+    assert found["followed"] == found["located"]
+    assert found["reset"] == found["fresh"]
+    assert abs(found["located"][0] - found["fresh"][0]) > 0.01

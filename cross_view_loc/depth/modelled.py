@@ -67,6 +67,15 @@ class ModelDepth:
         self._filter.begin(frame.stamp_ns)
         self._is_begun = True
 
+    @property
+    def remembers(self) -> bool:
+        """Whether earlier frames have a say in the next one's depth."""
+        return self.model.measure == "metric" and self.policy == "corrected"
+
+    def forget(self) -> None:
+        """Let no earlier frame have a say."""
+        self._filters, self._filter, self._is_begun = {}, ScaleFilter(), False
+
     def __call__(
         self, image: NDArray[np.uint8], view: View, geometry: ViewGeometry, rays: NDArray[np.float64]
     ) -> Depth:

@@ -25,9 +25,10 @@ class Depth(NamedTuple):
 class DepthSource(Protocol):
     """Depth of a view's cells.
 
-    A source may have two things more. `begin(frame)` is called before the views of a frame are asked for: what it keeps
-    over time, or for a camera, it tells apart by the frame's stamp and name. `view_scale`, a whole number: the image is
-    then that of the same view at so many times the size.
+    A source may have more. `begin(frame)` is called before the views of a frame are asked for: what it keeps over time,
+    or for a camera, it tells apart by the frame's stamp and name. One that `remembers` answers by what it was asked
+    before, and has a `forget()`. `view_scale`, a whole number: the image is then that of the same view at so many times
+    the size.
     """
 
     kind: str
@@ -47,6 +48,13 @@ def begin_frame(source: DepthSource, frame: Frame) -> None:
     begin = getattr(source, "begin", None)
     if begin is not None:
         begin(frame)
+
+
+def forget_frames(source: DepthSource) -> None:
+    """Let a source that remembers earlier frames begin anew."""
+    forget = getattr(source, "forget", None)
+    if forget is not None:
+        forget()
 
 
 def view_for(source: DepthSource, view: View) -> View:

@@ -102,8 +102,8 @@ class Pipeline:
             self.assembler.reset()
             self._groups.clear()
             self._last_stamp_ns = -1
-            if hasattr(self._localizer, "window"):
-                self._localizer.window.clear()
+            if hasattr(self._localizer, "forget"):
+                self._localizer.forget()
             if self.tracker is not None:
                 self.tracker.reset("reset by ~/reset")
         return "forgotten where the vehicle was; searching as at the start"
