@@ -278,3 +278,15 @@ def test_several_bags_have_a_folder_each_and_one_that_fails_stops_no_other(words
     assert sorted(path.name for path in Path("all").iterdir()) == ["monday", "monday-1"]
     assert main(["run", words[1], "nowhere.mcap", *words[2:]]) == 1
     assert "no bag at nowhere.mcap" in capsys.readouterr().err
+
+
+def test_truth_in_another_frame_is_named_and_no_error_claimed(words, tmp_path, capsys):
+    items = drive(2.0)
+    for topic, _, message in items:
+        if topic == "/ground_truth/odometry":
+            message.header.frame_id = "world"
+    words[1] = str(write_bag2(tmp_path / "elsewhere", items))
+    assert main([*words, "--out", "there"]) == 0
+    told = capsys.readouterr().out
+    assert "no errors: " in told and "'world'" in told
+    assert json.loads(Path("there/metrics.json").read_text())["results"][0]["position_median_m"] is None

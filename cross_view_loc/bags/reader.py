@@ -22,6 +22,7 @@ CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 FIX_TYPE = "sensor_msgs/msg/NavSatFix"
 ODOMETRY_TYPE = "nav_msgs/msg/Odometry"
 IMU_TYPE = "sensor_msgs/msg/Imu"
+REPAIR = "repair it with `mcap recover` (.mcap) or `ros2 bag reindex`, or record it again"
 TF_TYPES = ("tf2_msgs/msg/TFMessage", "tf/msg/tfMessage")
 
 _LIBRARY_ERRORS = (AnyReaderError, OSError, ValueError, KeyError, struct.error, AssertionError)
@@ -68,9 +69,7 @@ class Bag:
         except Exception as error:  # the library raises many kinds for a damaged file
             if not isinstance(error, _LIBRARY_ERRORS) and not type(error).__module__.startswith("rosbags"):
                 raise
-            raise InputError(
-                f"cannot open {self.path} as a bag ({_one_line(error)}); try `ros2 bag reindex`"
-            ) from error
+            raise InputError(f"cannot open {self.path} as a bag ({_one_line(error)}); {REPAIR}") from error
         counts = {name: info.msgcount for name, info in self._reader.topics.items()}
         types = {connection.topic: connection.msgtype for connection in self._reader.connections}
         self.topics = {name: BagTopic(name, kind, counts.get(name, 0)) for name, kind in sorted(types.items())}
@@ -144,9 +143,7 @@ class Bag:
             except StopIteration:
                 return
             except Exception as error:
-                raise InputError(
-                    f"the bag {self.path} is damaged ({_one_line(error)}); try `ros2 bag reindex`"
-                ) from error
+                raise InputError(f"the bag {self.path} is damaged ({_one_line(error)}); {REPAIR}") from error
             yield connection.topic, connection.msgtype, time_ns, data
 
 

@@ -104,6 +104,8 @@ def _print_summary(done: Done) -> None:
         print(f"  position median {row['position_median_m']:.2f} m ({_or_dash(row['accepted_position_median_m'])} m)")
         print(f"  prior    median {row['prior_position_median_m']:.2f} m")
         print(f"  heading  median {row['heading_median_deg']:.2f}°")
+    elif summary["no_truth"]:
+        print(f"no errors: {summary['no_truth']}")
     for problem in summary["map_problems"][:3]:
         print(f"map: {problem}")
     print(f"map origin from {summary['map_origin']['from']}; results in {summary['out']}")

@@ -84,7 +84,10 @@ def run_bag(
             seconds = time.perf_counter() - started
             records = [_first_timed(record, journal) for record in records]
         truth, no_truth = _truth(offline)
-        summary = _summary(offline, runner, records, truth, where, seconds) | {"partial": partial or False}
+        summary = _summary(offline, runner, records, truth, where, seconds) | {
+            "partial": partial or False,
+            "no_truth": no_truth,
+        }
         _write(where, offline, records, summary)
         from cross_view_loc.report.write import write_report  # after the bag: pictures of a few images
 
