@@ -19,8 +19,8 @@ from cross_view_loc.geometry.lifting import FARTHEST_M
 Array = NDArray[np.float64]
 TILT_STD_PER_M = math.radians(0.4) / 1.5
 """A camera tilted by a little more than believed, 1.5 m above the road, shifts all inverse depths of the road alike."""
-REMOTEST_PER_M, REMOTEST_STD_PER_M = 0.007, 0.007
-"""Inverse depth of the farthest thing above the horizon: 0 where there is sky, 1/70 in a narrow street."""
+REMOTEST_PER_M, REMOTEST_STD_PER_M = 0.003, 0.006
+"""Inverse depth of the farthest thing above the horizon: 0 where there is sky, as mostly; 1/70 in a narrow street."""
 LOW_SHARE = 0.05
 """The least few values may be single wrong pixels."""
 ROAD_SHARE = 0.35
