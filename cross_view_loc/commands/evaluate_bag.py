@@ -21,6 +21,7 @@ from cross_view_loc.bags.results import (
 from cross_view_loc.bags.truth import RecordedTruth, read_recorded_truth, refuse_truth_of_elsewhere
 from cross_view_loc.commands.calibrate_bag import calibrate, calibration_text
 from cross_view_loc.commands.run import check_span, run_with_bar, show_guesses
+from cross_view_loc.commands.tables import text_table
 from cross_view_loc.errors import InputError
 from cross_view_loc.evaluation.map_offset import estimate_map_offset, yaml_advice
 from cross_view_loc.evaluation.runs import TRUTH_GAP_NS, run_row
@@ -143,17 +144,8 @@ COLUMNS = (
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows aligned: every image by itself, then the fused ways; a figure without data is a dash."""
-    cells = [["", *(title for _, title, _ in COLUMNS)]]
-    for row in rows:
-        figures = ["–" if row[key] is None else format(row[key], style) for key, _, style in COLUMNS]
-        cells.append([str(row.get("fused") or row.get("part") or "every image"), *figures])
-    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-    return "\n".join(
-        "  ".join(
-            text.ljust(w) if i == 0 else text.rjust(w) for i, (text, w) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in cells
-    )
+    named = [{"": str(row.get("fused") or row.get("part") or "every image"), **row} for row in rows]
+    return text_table(named, (("", "", ""), *COLUMNS), names=1)
 
 
 def _text(summary: dict[str, Any]) -> str:

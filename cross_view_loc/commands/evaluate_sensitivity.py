@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cross_view_loc.commands.depth_option import town_depth_name
+from cross_view_loc.commands.tables import text_table
 from cross_view_loc.commands.train import parse_seeds
 from cross_view_loc.errors import InputError
 
@@ -108,13 +109,4 @@ def _is_wanted(name: str, words: list[str] | None) -> bool:
 
 def table(rows: list[dict[str, object]]) -> str:
     """The rows as an aligned text table, names to the left; a figure without data is a dash."""
-    cells = [[title for _, title, _ in COLUMNS]]
-    cells += [["–" if row[key] is None else format(row[key], style) for key, _, style in COLUMNS] for row in rows]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(COLUMNS))]
-    return "\n".join(
-        "  ".join(
-            text.ljust(width) if column == 0 else text.rjust(width)
-            for column, (text, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in cells
-    )
+    return text_table(rows, COLUMNS, names=1)
