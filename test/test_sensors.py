@@ -109,7 +109,7 @@ def test_rig_cameras_are_rotations_with_upright_images(name):
         R = camera.T_base_camera[:3, :3]
         assert np.allclose(R @ R.T, np.eye(3), atol=1e-12)
         assert np.linalg.det(R) == pytest.approx(1.0)
-        assert R[2, 1] < -0.9, "the image's y axis points down"
+        assert R[2, 1] < -0.8, "the image's y axis points down, of one that looks 30° down too"
 
 
 def test_front_camera_looks_ahead_and_two_degrees_down():
