@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.typesys import Stores, get_typestore
 
+from cross_view_loc.bags.formats import remedy, repair
 from cross_view_loc.errors import InputError, MissingInputError
 from cross_view_loc.settings.cameras import ONLY_CAMERA, CameraSettings
 
@@ -22,7 +24,6 @@ CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 FIX_TYPE = "sensor_msgs/msg/NavSatFix"
 ODOMETRY_TYPE = "nav_msgs/msg/Odometry"
 IMU_TYPE = "sensor_msgs/msg/Imu"
-REPAIR = "repair it with `mcap recover` (.mcap) or `ros2 bag reindex`, or record it again"
 TF_TYPES = ("tf2_msgs/msg/TFMessage", "tf/msg/tfMessage")
 
 _LIBRARY_ERRORS = (AnyReaderError, OSError, ValueError, KeyError, struct.error, AssertionError)
@@ -69,7 +70,8 @@ class Bag:
         except Exception as error:  # the library raises many kinds for a damaged file
             if not isinstance(error, _LIBRARY_ERRORS) and not type(error).__module__.startswith("rosbags"):
                 raise
-            raise InputError(f"cannot open {self.path} as a bag ({_one_line(error)}); {REPAIR}") from error
+            why = _one_line(error)
+            raise InputError(f"cannot open {self.path} as a bag ({why}); {remedy(self.path, why)}") from error
         counts = {name: info.msgcount for name, info in self._reader.topics.items()}
         types = {connection.topic: connection.msgtype for connection in self._reader.connections}
         self.topics = {name: BagTopic(name, kind, counts.get(name, 0)) for name, kind in sorted(types.items())}
@@ -98,7 +100,7 @@ class Bag:
         """Messages of these topics in the order they were recorded, those at `stop_ns` and later left out.
 
         A message that cannot be decoded is left out and counted in `unreadable`. Raises InputError when the file
-        itself is damaged half-way.
+        itself is damaged half-way, and at the end of the whole bag when a topic gave fewer messages than it should.
         """
         for topic, kind, time_ns, data in self._raw(topics, start_ns, stop_ns):
             try:
@@ -137,14 +139,28 @@ class Bag:
         if not connections:
             return
         stream = self._reader.messages(connections, start=start_ns, stop=stop_ns)
+        delivered: Counter[str] = Counter()
         while True:
             try:
                 connection, time_ns, data = next(stream)
             except StopIteration:
-                return
+                break
             except Exception as error:
-                raise InputError(f"the bag {self.path} is damaged ({_one_line(error)}); {REPAIR}") from error
+                raise InputError(f"the bag {self.path} is damaged ({_one_line(error)}); {repair(self.path)}") from error
+            delivered[connection.topic] += 1
             yield connection.topic, connection.msgtype, time_ns, data
+        if (start_ns is None or start_ns <= self.start_ns) and (stop_ns is None or stop_ns >= self.end_ns):
+            self._refuse_loss(topics, delivered)
+
+    def _refuse_loss(self, topics: Collection[str], delivered: Counter[str]) -> None:
+        """InputError when a topic gave fewer messages than the index counts: the library passes over zeroed blocks."""
+        for name in topics:
+            counted = self.topics[name].count if name in self.topics else 0
+            if delivered[name] < counted:
+                raise InputError(
+                    f"the bag {self.path} is damaged: it gives {delivered[name]} of the {counted} messages on {name}; "
+                    f"{repair(self.path)}"
+                )
 
 
 @dataclass(frozen=True)

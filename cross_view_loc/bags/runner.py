@@ -122,6 +122,8 @@ class BagRunner:
     assumed: Counter[str] = field(default_factory=Counter)
     """For how many estimates something was assumed because an input lacked or could not be true, by sentence."""
     _seen_time_jumps: int = 0
+    _static_loss: InputError | None = None
+    """What of the static transforms could not be read."""
 
     def image_count(self, start_ns: int, stop_ns: int) -> int:
         """About how many images will be localized between two bag times (all images taken as evenly spaced)."""
@@ -150,6 +152,8 @@ class BagRunner:
             raise InputError(
                 f"none of the {len(records)} images on {self.topics.image} could be localized ({count} times: {reason})"
             )
+        if self._static_loss is not None:
+            raise self._static_loss
         return records
 
     def _records(self, start_ns: int, stop_ns: int) -> Iterator[FrameRecord]:
@@ -225,8 +229,11 @@ class BagRunner:
 
     def _feed_static_transforms(self) -> None:
         """They hold for the whole recording, wherever in it they were written (often only once, often late)."""
-        for item in self.bag.messages(self.topics.tf_static):
-            self._add(Source("tf_static", item.topic), item.message)
+        try:
+            for item in self.bag.messages(self.topics.tf_static):
+                self._add(Source("tf_static", item.topic), item.message)
+        except InputError as error:  # damaged; those read may do, but the run is not whole
+            self._static_loss = error
 
     def _add(self, source: Source, message: Any) -> None:
         try:

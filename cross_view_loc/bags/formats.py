@@ -1,0 +1,57 @@
+"""Where recordings lie on disk, and what helps against each way in which one cannot be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FILE_SUFFIXES = (".mcap", ".db3", ".bag")
+"""Endings of files that are bags by themselves."""
+METADATA = "metadata.yaml"
+"""What makes a folder a rosbag2 folder."""
+
+_OTHERWISE = {
+    "no such table: message_definitions": "its table message_definitions is missing although its version promises one: "
+    "write it anew with `ros2 bag convert`",
+    "Some database files are missing": "put the named files back beside its metadata.yaml, or give one of its files",
+    "Profile is not ros2": "it is an MCAP file of something else than ROS 2: convert it to the profile ros2",
+    "Unrecognized storage format": "give a rosbag2 folder, an .mcap, .db3 or .bag file",
+    "encryption": "decrypt it first",
+    "not supported": "convert it with `ros2 bag convert`",
+}
+"""What helps where nothing is damaged, by words of the library's error."""
+
+
+def bags_in(folder: Path) -> list[Path]:
+    """The recordings that lie directly in a folder, in order of name; empty when there are none.
+
+    These are rosbag2 folders and bag files. A rosbag2 folder has none: its files are parts of itself.
+    """
+    if not folder.is_dir() or (folder / METADATA).exists():
+        return []
+    found = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(
+        (path for path in found if (path / METADATA).is_file() or (path.suffix in FILE_SUFFIXES and path.is_file())),
+        key=lambda path: path.name,
+    )
+
+
+def repair(path: Path) -> str:
+    """The command that repairs a damaged bag of this format, as the end of a sentence."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    broken = next((file for file in files if file.suffix in FILE_SUFFIXES), path)
+    command = {
+        ".mcap": f"`mcap recover {broken} -o repaired.mcap`",
+        ".db3": f"`sqlite3 {broken} .recover | sqlite3 repaired.db3`",
+        ".bag": f"`rosbag reindex {broken}` (ROS 1)",
+    }.get(broken.suffix, f"`ros2 bag reindex {path}`")
+    return f"repair it with {command}, or record it again"
+
+
+def remedy(path: Path, why: str) -> str:
+    """What helps against an error of the library at opening, as the end of a sentence."""
+    if path.is_dir() and not (path / METADATA).exists():
+        inside = [file.name for file in bags_in(path)]
+        if inside:
+            return f"it holds several recordings: give one of them ({', '.join(inside)})"
+        return "it is no rosbag2 folder and no recording lies in it: give a rosbag2 folder, an .mcap, .db3 or .bag file"
+    return next((help_ for words, help_ in _OTHERWISE.items() if words in why), "") or repair(path)
