@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bag_helpers import drive, write_bag2, write_map
+from rosbags.convert import convert
+from rosbags.rosbag2 import StoragePlugin
+from rosbags.typesys import Stores, get_typestore
 
 from cross_view_loc import localizer
 from cross_view_loc.bags.reader import Bag
@@ -64,3 +67,95 @@ def test_a_zeroed_block_is_not_passed_over_in_silence(long_mcap, capsys):
     assert run("holed.mcap") == 1
     assert "damaged: it gives" in summary()["partial"]
     assert "mcap recover holed.mcap" in capsys.readouterr().err
+
+
+def cut(path: Path, share: float = 0.6) -> Path:
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    return path
+
+
+def images_of(bag: Path | str) -> list[bytes]:
+    with Bag(bag) as opened:
+        return [bytes(item.message) for item in opened.serialized(["/cam/image", "/odom"])]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "folder without metadata", "compressed", "zeros at the end"])
+def test_an_mcap_that_was_cut_off_is_read_up_to_the_cut(kind, place, capsys):
+    folder = write_bag2(place / "drive", drive(40.0))
+    if kind == "compressed":
+        store = get_typestore(Stores.ROS2_JAZZY)
+        convert([folder], place / "small", "mcap", 9, "zstd", "storage", store, None, [], [], [], [])
+        folder = place / "small"
+    whole = images_of(folder)
+    file = cut(next(folder.glob("*.mcap")))
+    if kind == "zeros at the end":  # blocks that the file system had set aside
+        file.write_bytes(file.read_bytes() + bytes(5000))
+    if kind == "folder without metadata":
+        (folder / "metadata.yaml").unlink()
+    bag = file if kind in ("file", "zeros at the end") else folder
+    read = images_of(bag)
+    assert 0.2 * len(whole) < len(read) < 0.7 * len(whole)
+    assert read == whole[: len(read)]
+    assert run(bag) == 1
+    told = summary()
+    assert "is cut off" in told["partial"]
+    assert f"mcap recover {file} -o" in told["partial"]
+    assert told["results"][0]["position_median_m"] is not None, "the truth up to the cut serves"
+    assert 40 < told["images"]["accepted"] < 140
+    assert "--resume" not in capsys.readouterr().err
+
+
+def test_a_stretch_before_the_cut_is_whole(place):
+    cut(next(write_bag2(place / "drive", drive(40.0)).glob("*.mcap")))
+    assert main(["run", "drive", "--map", "map.mbtiles", "--out", "out", "--duration", "3"]) == 0
+    assert summary()["partial"] is False
+
+
+def test_messages_out_of_order_in_a_cut_file_come_in_order(place):
+    items = drive(40.0)
+    for at in range(0, len(items) - 1, 7):
+        items[at], items[at + 1] = items[at + 1], items[at]
+    with Bag(cut(next(write_bag2(place / "drive", items).glob("*.mcap")))) as bag:
+        times = [item.time_ns for item in bag.serialized(list(bag.topics))]
+    assert len(times) > 1000
+    assert times == sorted(times)
+
+
+@pytest.mark.parametrize("kind", ["db3", "bag"])
+def test_what_cannot_be_read_to_the_cut_names_what_repairs_it(kind, place, capsys):
+    if kind == "db3":
+        file = cut(next(write_bag2(place / "drive", drive(5.0), StoragePlugin.SQLITE3).glob("*.db3")))
+    else:
+        ros1, store = get_typestore(Stores.ROS1_NOETIC), get_typestore(Stores.ROS2_JAZZY)
+        source, file = write_bag2(place / "drive", drive(5.0)), place / "old.bag"
+        convert([source], file, "", 9, None, "", store, ros1, [], [], [], [])
+        cut(file)
+    assert run(file) == 1
+    told = capsys.readouterr().err
+    assert f"sqlite3 {file} .recover" in told if kind == "db3" else f"rosbag reindex {file}" in told
+    assert not Path("out").exists()
+
+
+def test_a_missing_part_is_not_passed_over(place):
+    folder = write_bag2(place / "drive", drive())
+    text = (folder / "metadata.yaml").read_text()
+    (folder / "metadata.yaml").write_text(text.replace("- drive.mcap", "- drive.mcap\n  - drive_1.mcap"))
+    with pytest.raises(InputError, match="put the named files back"):
+        Bag(folder)
+
+
+def test_a_schema_of_another_language_is_no_damage(place, caplog):
+    file = next(write_bag2(place / "drive", drive()).glob("*.mcap"))
+    data = file.read_bytes()
+    file.write_bytes(data.replace(b"ros2msg", b"rosXmsg"))
+    with pytest.raises(InputError, match="cannot be read"):
+        Bag(file)
+    imu = b"sensor_msgs/msg/Imu" + (7).to_bytes(4, "little")
+    assert data.count(imu + b"ros2msg") == 2, "in the chunk and in the summary"
+    file.write_bytes(data.replace(imu + b"ros2msg", imu + b"rosXmsg"))
+    with Bag(file) as bag:
+        assert bag.cut == ""
+        assert "/imu/data" not in bag.topics
+        assert sum(1 for _ in bag.messages(["/odom"])) == 51
+    assert "/imu/data" in caplog.text

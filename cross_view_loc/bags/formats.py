@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
+
 FILE_SUFFIXES = (".mcap", ".db3", ".bag")
 """Endings of files that are bags by themselves."""
 METADATA = "metadata.yaml"
@@ -33,6 +35,22 @@ def bags_in(folder: Path) -> list[Path]:
         (path for path in found if (path / METADATA).is_file() or (path.suffix in FILE_SUFFIXES and path.is_file())),
         key=lambda path: path.name,
     )
+
+
+def indexable_files(path: Path) -> list[Path]:
+    """The .mcap files of a bag, in order; empty where one is missing, of another kind or compressed once more."""
+    if path.is_file():
+        return [path] if path.suffix == ".mcap" else []
+    if not (path / METADATA).exists():
+        return []
+    try:
+        told = yaml.safe_load((path / METADATA).read_text(encoding="utf-8"))["rosbag2_bagfile_information"]
+        names, mode = list(told["relative_file_paths"]), str(told.get("compression_mode", ""))
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError):  # it was cut off as well
+        names, mode = [], ""
+    files = [path / Path(name).name for name in names] or sorted(path.glob("*.mcap"))
+    is_plain = mode.lower() in ("", "none") and all(file.suffix == ".mcap" and file.is_file() for file in files)
+    return files if is_plain else []
 
 
 def repair(path: Path) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import struct
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +16,8 @@ from typing import Any
 from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.typesys import Stores, get_typestore
 
-from cross_view_loc.bags.formats import remedy, repair
+from cross_view_loc.bags.cut_mcap import IndexedMcap
+from cross_view_loc.bags.formats import bags_in, indexable_files, remedy, repair
 from cross_view_loc.errors import InputError, MissingInputError
 from cross_view_loc.settings.cameras import ONLY_CAMERA, CameraSettings
 
@@ -26,6 +28,7 @@ ODOMETRY_TYPE = "nav_msgs/msg/Odometry"
 IMU_TYPE = "sensor_msgs/msg/Imu"
 TF_TYPES = ("tf2_msgs/msg/TFMessage", "tf/msg/tfMessage")
 
+_LOG = logging.getLogger(__name__)
 _LIBRARY_ERRORS = (AnyReaderError, OSError, ValueError, KeyError, struct.error, AssertionError)
 """What `rosbags` lets through when a file is damaged; each becomes one InputError."""
 
@@ -52,7 +55,8 @@ class BagMessage:
 class Bag:
     """A recording, open for reading; use it in a `with` statement.
 
-    `path` is a rosbag2 folder, a single .mcap or .db3 file, or a ROS 1 .bag file. Raises MissingInputError when there
+    `path` is a rosbag2 folder, a single .mcap or .db3 file, a ROS 1 .bag file, or a folder with one of these. An .mcap
+    that was cut off is read up to the cut, and `cut` says so. Raises MissingInputError when there
     is nothing at `path`, InputError when it is no bag, is damaged or holds no messages.
     """
 
@@ -64,14 +68,9 @@ class Bag:
             raise MissingInputError(
                 f"there is no bag at {self.path}; give a rosbag2 folder, an .mcap, .db3 or .bag file"
             )
-        try:
-            self._reader = AnyReader([self.path], default_typestore=get_typestore(Stores.ROS2_JAZZY))
-            self._reader.open()
-        except Exception as error:  # the library raises many kinds for a damaged file
-            if not isinstance(error, _LIBRARY_ERRORS) and not type(error).__module__.startswith("rosbags"):
-                raise
-            why = _one_line(error)
-            raise InputError(f"cannot open {self.path} as a bag ({why}); {remedy(self.path, why)}") from error
+        self.cut = ""
+        """Why the bag can be read to a cut only and what repairs it, in one sentence; empty for a whole bag."""
+        self._reader = self._opened()
         counts = {name: info.msgcount for name, info in self._reader.topics.items()}
         types = {connection.topic: connection.msgtype for connection in self._reader.connections}
         self.topics = {name: BagTopic(name, kind, counts.get(name, 0)) for name, kind in sorted(types.items())}
@@ -89,6 +88,48 @@ class Bag:
     ) -> None:
         with contextlib.suppress(AnyReaderError):
             self._reader.close()
+
+    def _opened(self) -> AnyReader:
+        inside = bags_in(self.path)
+        try:
+            return _open([inside[0] if len(inside) == 1 else self.path])
+        except Exception as error:  # the library raises many kinds for a damaged file
+            if not isinstance(error, _LIBRARY_ERRORS) and not type(error).__module__.startswith("rosbags"):
+                raise
+            files = indexable_files(inside[0] if len(inside) == 1 else self.path)
+            if files:
+                return self._indexed(files)
+            why = _one_line(error)
+            raise InputError(f"cannot open {self.path} as a bag ({why}); {remedy(self.path, why)}") from error
+
+    def _indexed(self, files: Sequence[Path]) -> AnyReader:
+        """The bag's .mcap files, those that do not open by themselves with an index made anew."""
+        parts: list[Any] = []
+        for file in files:
+            try:
+                _open([file]).close()
+                parts.append(file)
+                continue
+            except Exception as error:
+                why = _one_line(error)
+            try:
+                part = IndexedMcap(file)
+                _open([part]).close()
+            except InputError:
+                raise
+            except Exception as error:  # it is not its end that is wrong
+                raise InputError(f"cannot open {self.path} as a bag ({why}); {remedy(file, why)}") from error
+            parts.append(part)
+            if part.whole.skipped:
+                _LOG.warning(
+                    "%s: the messages on %s are described in a language that cannot be read (not ros2msg or ros2idl); "
+                    "they are left out",
+                    file, ", ".join(part.whole.skipped),
+                )  # fmt: skip
+            if part.whole.cut:
+                self.cut = f"the bag {file} is cut off: {part.whole.cut}, and is read up to there; {repair(file)}"
+                _LOG.warning("%s", self.cut)
+        return _open(parts)
 
     def of_type(self, *types: str) -> list[str]:
         """Names of the topics that have one of these types and at least one message, in order of name."""
@@ -183,6 +224,12 @@ class BagTopics:
         """`rig`, or the one camera of `image` and `camera_info`."""
         own = CameraSettings(ONLY_CAMERA, image_topic=self.image, camera_info_topic=self.camera_info)
         return self.rig or (own,)
+
+
+def _open(paths: Sequence[Any]) -> AnyReader:
+    reader = AnyReader(paths, default_typestore=get_typestore(Stores.ROS2_JAZZY))
+    reader.open()
+    return reader
 
 
 def guess_topics(bag: Bag) -> BagTopics:

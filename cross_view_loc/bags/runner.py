@@ -137,7 +137,8 @@ class BagRunner:
     ) -> list[FrameRecord]:
         """Localize the images recorded in [start_ns, stop_ns), in order.
 
-        Raises InputError when there is no image there, or when not one of them could be localized (with the reason).
+        Raises InputError when there is no image there, or when not one of them could be localized (with the reason);
+        at the end, after `on_record` had every record, also when the bag was cut off there.
         """
         records: list[FrameRecord] = []
         for record in self._records(start_ns, stop_ns):
@@ -154,6 +155,8 @@ class BagRunner:
             )
         if self._static_loss is not None:
             raise self._static_loss
+        if self.bag.cut and stop_ns > self.bag.end_ns:
+            raise InputError(self.bag.cut)
         return records
 
     def _records(self, start_ns: int, stop_ns: int) -> Iterator[FrameRecord]:

@@ -16,6 +16,8 @@ from cross_view_loc.errors import InputError
 
 __all__ = ["check_span", "configure", "execute", "run_with_bar", "show_guesses"]
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C."""
 EXAMPLES = """examples:
   a drive of `cross_view_loc simulate`, with its configuration:
     cross_view_loc run drive/bag --map drive/map.mbtiles --config drive/localizer.yaml
@@ -65,7 +67,8 @@ def execute(options: argparse.Namespace) -> int:
     else:
         _print_summary(done)
     if done.partial:
-        print(f"cross_view_loc run: {done.partial}; --resume goes on from there", file=sys.stderr)
+        hint = "; --resume goes on from there" if done.exit_status == INTERRUPTED else ""  # not over what is damaged
+        print(f"cross_view_loc run: partial: {done.partial}{hint}", file=sys.stderr)
     return done.exit_status
 
 
