@@ -31,7 +31,8 @@ class Frame:
     """(4, 4) pose of `base_link` at the stamp in a frame that moves smoothly (odometry), which joins frames of several
     moments. None: nobody measures motion."""
     depth_m: NDArray[np.float32] | None = None
-    """(h, w) measured z-depth along the optical axis, registered to the image at any size; 0 where unknown."""
+    """(h, w) measured z-depth along the optical axis (of a panorama: along the rays), registered to the image at any
+    size; 0 where unknown, which may be most of it."""
     mask: NDArray[np.bool_] | None = None
     """(h, w) which parts of the whole image may be used, at any size; None: all of it."""
 

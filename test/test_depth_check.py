@@ -119,6 +119,24 @@ def test_the_image_goes_on_with_estimated_depth_while_depth_is_wrong() -> None:
     np.testing.assert_array_equal(made.frame(picture(SECOND * 9)).depth_m == 0.0, far > 200.0)
 
 
+@pytest.mark.parametrize("encoding", ["32FC1", "16UC1"])
+def test_who_estimates_what_sparse_depth_leaves_out_is_said(encoding: str) -> None:
+    made = assembler()
+    unit, nothing = (1.0, np.nan) if encoding == "32FC1" else (1000.0, 0)
+    for index, share in enumerate((0.3, 0.02)):  # of 10 pixels a cell
+        stamp = SECOND * (1 + index)
+        values = np.where(np.random.default_rng(2).random((120, 160)) < share, street() * unit, nothing)
+        made.add("depth", depth_image(values, encoding, stamp))
+        depth_m = made.frame(picture(stamp)).depth_m
+        assert depth_m is not None and 0.5 * share < (depth_m > 0.0).mean() <= 1.1 * share
+        np.testing.assert_allclose(depth_m[depth_m > 0.0], street()[depth_m > 0.0], atol=0.001)
+        said = made.warnings.get("depth", "")
+        assert said == (
+            "" if share > 0.1 else "/depth: depth image leaves part of the road unmeasured; there depth 'learned' "
+            "estimates it"
+        )  # fmt: skip
+
+
 def test_a_round_picture_of_a_pinhole_is_warned_of_until_it_is_calibrated() -> None:
     made = assembler()
     made.frame(picture(SECOND))

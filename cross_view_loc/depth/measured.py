@@ -7,11 +7,13 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from cross_view_loc.depth.footprint import depth_in_cells
 from cross_view_loc.depth.model import Along
 from cross_view_loc.depth.source import Depth
 from cross_view_loc.geometry.cameras import Camera, EquirectangularCamera, StripCamera
 from cross_view_loc.geometry.lifting import ViewGeometry
 from cross_view_loc.geometry.views import View
+from cross_view_loc.types import Frame
 
 LOG_SPREAD = math.log(0.02)
 """Log of the usual relative deviation of stereo and time-of-flight cameras at the distances of a road."""
@@ -35,15 +37,27 @@ class MeasuredDepth:
         """`depth_m` (h, w): of the whole image at any size, along the camera's axis or its rays; 0 unknown.
 
         `log_spread`: of the relative deviation, for all pixels or (h, w) for each. `interpolates`: between
-        pixels, as networks' output is interpolated; what a sensor measured is not.
+        pixels, as networks' output is interpolated. What a sensor measured is not: it may be sparse, and a cell
+        takes it from the pixels in its footprint.
         """
         self._depth_m, self._camera, self._along, self._log_spread = depth_m, camera, along, log_spread
         self._interpolates = interpolates
 
+    @classmethod
+    def of(cls, frame: Frame) -> MeasuredDepth:
+        """The depth image of a frame that has one. That of a panorama, which has no axis, is along its rays.
+
+        Raises ValueError for a frame that has none.
+        """
+        if frame.depth_m is None:
+            raise ValueError(f"{frame.name} has no depth image")
+        has_axis = not isinstance(frame.camera, EquirectangularCamera | StripCamera)
+        return cls(frame.depth_m, frame.camera, along="z" if has_axis else "range")
+
     def __call__(
         self, image: NDArray[np.uint8], view: View, geometry: ViewGeometry, rays: NDArray[np.float64]
     ) -> Depth:
-        """Depth (...) along `rays` (..., 3, with z = 1 in the view): that of the depth image's nearest pixel."""
+        """Depth (...) along `rays` (..., 3, with z = 1 in the view); 0 where there is none."""
         in_camera = rays @ view.R_camera_view.T
         pixels, seen = self._camera.project(in_camera)
         height, width = self._depth_m.shape
@@ -54,6 +68,10 @@ class MeasuredDepth:
         inside = seen & (length > 0.0) & np.all((place >= 0.0) & (place < [width, height]), axis=-1)
         at = np.where(inside[..., None], place, 0.5)
         z_m = np.where(inside, self._values(self._depth_m, at) / np.where(inside, length, 1.0), 0.0)
+        if not self._interpolates:
+            in_cells_m = depth_in_cells(self._depth_m, self._camera, self._along, view, geometry, rays)
+            # A pixel that is larger than a cell may have its centre in another one.
+            z_m = np.where(in_cells_m > 0.0, in_cells_m, z_m)
         if self._log_spread is None:
             return Depth(z_m)
         if isinstance(self._log_spread, float):

@@ -133,7 +133,7 @@ def observe_road(frames: Sequence[Frame], depth: DepthSource) -> RoadPlane | Non
     """The road's plane from the depth of all frames' views together; None when they show too little of it."""
     origins, offsets = [], []
     for frame in frames:
-        source = depth if frame.depth_m is None else MeasuredDepth(frame.depth_m, frame.camera)
+        source = depth if frame.depth_m is None else MeasuredDepth.of(frame)
         begin_frame(source, frame)
         for view in plan_views(frame.camera, frame.T_base_camera):
             wanted = view_for(source, view)

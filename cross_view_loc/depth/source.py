@@ -20,6 +20,8 @@ class Depth(NamedTuple):
     """(...) z-depth in metres, 0 where unknown."""
     log_spread: NDArray[np.float64] | None = None
     """(...) log of the relative deviation expected; None for a kind whose errors have nothing to do with the image."""
+    is_measured: NDArray[np.bool_] | None = None
+    """(...) what is trusted as "metric" whatever the source's kind; None for nothing in particular."""
 
 
 class DepthSource(Protocol):

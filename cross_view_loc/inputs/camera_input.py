@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cross_view_loc.errors import InputError, MissingInputError
 from cross_view_loc.geometry.cameras import Camera, PinholeCamera, from_camera_info
 from cross_view_loc.inputs.camera_text import read_calibration_file
-from cross_view_loc.inputs.depth_check import depth_complaint
+from cross_view_loc.inputs.depth_check import depth_complaint, road_share
 from cross_view_loc.inputs.depth_images import FARTHEST_M, decode_depth
 from cross_view_loc.inputs.image_circle import has_black_corners
 from cross_view_loc.inputs.images import decode
@@ -24,6 +24,8 @@ from cross_view_loc.settings import Settings
 from cross_view_loc.settings.cameras import ONLY_CAMERA, CameraSettings
 
 DEPTHS_KEPT = 10
+SPARSE = 0.9
+"""Share of the road's cells: where less of them is measured, it is said who estimates the rest."""
 
 
 def parameter_of(settings: CameraSettings, name: str) -> str:
@@ -118,7 +120,9 @@ class CameraInput:
     def depth(
         self, stamp: int, camera: Camera, T_base_camera: NDArray[np.float64], settings: Settings
     ) -> tuple[NDArray[np.float32] | None, str]:
-        """(h, w) metres, 0 where unknown, of the depth image nearest to the stamp; None and why without one.
+        """(h, w) metres, 0 where unknown, of the depth image nearest to the stamp, and what is estimated instead of it.
+
+        None and why without one.
 
         Calibration, pose (4, 4) in the base frame and where the ground is tell whether it can be true.
 
@@ -138,7 +142,12 @@ class CameraInput:
         why = depth_complaint(read_m, nearest.encoding, camera, T_base_camera, settings.ground_height_in_base_m)
         if why:
             return None, f"{topic}: depth image {why}; until then the camera's depth is estimated"
-        return np.where(read_m <= FARTHEST_M, read_m, np.float32(0.0)), ""
+        depth_m = np.where(read_m <= FARTHEST_M, read_m, np.float32(0.0))
+        if road_share(depth_m, camera, T_base_camera, settings.ground_height_in_base_m) >= SPARSE:
+            return depth_m, ""
+        return depth_m, (
+            f"{topic}: depth image leaves part of the road unmeasured; there depth '{settings.depth}' estimates it"
+        )
 
     def awaits_depth(self, stamp: int, tolerance_ns: int) -> bool:
         """Whether the depth image of that stamp may still come: there is none yet, nor any later one."""

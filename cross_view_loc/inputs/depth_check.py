@@ -13,6 +13,9 @@ from cross_view_loc.inputs.masks import shape_complaint
 
 ROAD_FROM_M, ROAD_TO_M = 2.0, 20.0
 """Where the road's depth hardly depends on the vehicle's tilt."""
+MATCHED_TO_M = 40.0
+"""About how far ground cells are used."""
+CELLS = (48, 40)
 FEWEST, MOST = 40, 2000
 """Pixels of the road that are compared."""
 NEAR_POWER, SPREAD = 0.18, 0.2
@@ -50,6 +53,28 @@ def depth_complaint(
     if not np.any((read_m > 0.0) & (read_m <= FARTHEST_M)):
         return f"holds no distance up to {FARTHEST_M:g} m; check that the sensor is running and sees something"
     return ""
+
+
+def road_share(
+    depth_m: NDArray[np.float32], camera: Camera, T_base_camera: NDArray[np.float64], ground_z_m: float
+) -> float:
+    """Share of the image's cells on the flat road within reach in which anything was measured; 1 where none is there.
+
+    `depth_m` (h, w) with 0 unknown; a cell is about one of the localizer's, so LiDAR's lines may fill all of them.
+    """
+    rows, columns = (min(cells, pixels) for cells, pixels in zip(CELLS, depth_m.shape, strict=True))
+    v, u = np.meshgrid(
+        (np.arange(rows) + 0.5) * camera.height / rows,
+        (np.arange(columns) + 0.5) * camera.width / columns,
+        indexing="ij",
+    )
+    rays, seen = camera.unproject(np.stack([u, v], axis=-1))
+    descent = -(rays @ T_base_camera[2, :3])
+    above_m = float(T_base_camera[2, 3]) - ground_z_m
+    road = seen & (descent * MATCHED_TO_M > above_m)
+    edges = [np.arange(cells) * pixels // cells for cells, pixels in zip((rows, columns), depth_m.shape, strict=True)]
+    most_m = np.maximum.reduceat(np.maximum.reduceat(depth_m, edges[0], axis=0), edges[1], axis=1)
+    return float((most_m[road] > 0.0).mean()) if road.any() else 1.0
 
 
 def _power_of_ten(

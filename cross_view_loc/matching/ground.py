@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cross_view_loc.depth.measured import MeasuredDepth
+from cross_view_loc.depth.filled import depth_of
 from cross_view_loc.depth.source import Depth, DepthSource, begin_frame, view_for
 from cross_view_loc.errors import InputError
 from cross_view_loc.geometry.lifting import ViewGeometry, lifted_inside
@@ -81,20 +81,21 @@ def observe_ground(
         elevations.append(geometry.elevation(pixel_rays))
         inverses.append(geometry.flat_inverse_depth(pixel_rays))
         rays = cell_rays(view)
-        source = depth if frame.depth_m is None else MeasuredDepth(frame.depth_m, frame.camera)
-        kinds.append(DEPTH_KINDS.index(source.kind))
+        source = depth_of(frame, depth)
         wanted = view_for(source, view)
         shown = image if wanted == view else wanted.sample(frame.image, frame.camera)[0]
-        lifted.append(_lift(frame, geometry, rays, source(shown, wanted, geometry, rays), seen))
+        found = source(shown, wanted, geometry, rays)
+        lifted.append(_lift(frame, geometry, rays, found, seen))
+        kinds.append(_kinds(found, source.kind))
         scale_variances.append(source.log_scale_std**2)
     batch = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float() / 255.0
     features = matcher.ground(batch, _tensor(elevations, device), _tensor(inverses, device))
     points, z_m, spread, usable = (_tensor(list(column), device) for column in zip(*lifted, strict=True))
-    kind, count = torch.tensor(kinds, device=device), coarse_count()
-    trust = matcher.trust_in_depth(z_m, spread) * (kind == DEPTH_KINDS.index("metric"))[:, None, None]
+    kind, count = torch.from_numpy(np.stack(kinds)).to(device), coarse_count()
+    trust = matcher.trust_in_depth(z_m, spread) * (kind == DEPTH_KINDS.index("metric"))[..., None]
     layers, used = [], usable > 0
     for index, (layer, part) in enumerate(zip(features, (slice(0, count), slice(count, None)), strict=True)):
-        confidence = layer.log_confidence.gather(-1, kind[:, None, None].expand(*layer.log_confidence.shape[:2], 1))
+        confidence = layer.log_confidence.gather(-1, kind[:, part, None])
         weight = (confidence[..., 0] + trust[:, part, index]).exp() / WEIGHT_NORM
         mask = used[:, part]
         layers.append(GroundCells(layer.descriptors[mask], weight[mask], points[:, part][mask].float()))
@@ -144,6 +145,13 @@ def _lift(
     usable = (depth.z_m > 0) & lifted_inside(points, origin) & (seen_share > 0.5)
     spread = np.full_like(depth.z_m, USUAL_LOG_SPREAD) if depth.log_spread is None else depth.log_spread
     return points[..., :2].reshape(-1, 2), depth.z_m.reshape(-1), spread.reshape(-1), usable.reshape(-1)
+
+
+def _kinds(depth: Depth, kind: str) -> NDArray[np.int64]:
+    """(T,) by DEPTH_KINDS, whose confidence goes with each cell."""
+    estimated, measured = DEPTH_KINDS.index(kind), DEPTH_KINDS.index("metric")
+    is_measured = np.zeros(depth.z_m.shape, bool) if depth.is_measured is None else depth.is_measured
+    return np.where(is_measured, measured, estimated).reshape(-1)
 
 
 def _pixels(frame: Frame, view: View) -> NDArray[np.float64]:
