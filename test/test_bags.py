@@ -107,6 +107,19 @@ def test_a_bag_without_a_needed_input_is_refused_naming_it(tmp_path, topic, word
         guess_topics(bag)
 
 
+@pytest.mark.parametrize("settings", [None, Settings(fix_topic="gps/fix", image_topic="/cam/image",
+                                                      image_transport="compressed",
+                                                      camera_info_topic="/cam/camera_info")])  # fmt: skip
+def test_a_topic_of_an_unknown_type_is_named_with_its_type(tmp_path, monkeypatch, settings):
+    items = [(*item[:2], messages.TYPESTORE.types["std_msgs/msg/String"]("48 N")) if item[0] == "/gps/fix" else item
+             for item in drive()]  # fmt: skip
+    monkeypatch.setitem(TYPES, "/gps/fix", "std_msgs/msg/String")
+    with Bag(write_bag2(tmp_path / "bag", items)) as bag, pytest.raises(MissingInputError) as caught:
+        choose_topics(bag, settings)
+    assert "gps/fix" in str(caught.value)
+    assert "is of type std_msgs/msg/String" in str(caught.value)
+
+
 @pytest.mark.parametrize("first_covariance", [-1.0, 0.0])
 def test_an_imu_without_orientation_is_not_used(tmp_path, first_covariance):
     """Said by -1, or not said at all: an orientation that nobody filled in."""

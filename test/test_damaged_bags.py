@@ -104,6 +104,9 @@ def test_an_mcap_that_was_cut_off_is_read_up_to_the_cut(kind, place, capsys):
     assert told["results"][0]["position_median_m"] is not None, "the truth up to the cut serves"
     assert 40 < told["images"]["accepted"] < 140
     assert "--resume" not in capsys.readouterr().err
+    assert main(["doctor", str(bag), "--map", "map.mbtiles", "--quick", "--json"]) == 1
+    failed = [each["sentence"] for each in json.loads(capsys.readouterr().out)["findings"] if each["level"] == "FAIL"]
+    assert any("is cut off" in sentence for sentence in failed)
 
 
 def test_a_stretch_before_the_cut_is_whole(place):

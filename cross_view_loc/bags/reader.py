@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import struct
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rosbags.highlevel import AnyReader, AnyReaderError
-from rosbags.typesys import Stores, get_typestore
+from rosbags.highlevel import AnyReaderError
 
-from cross_view_loc.bags.cut_mcap import IndexedMcap
-from cross_view_loc.bags.formats import bags_in, indexable_files, remedy, repair
+from cross_view_loc.bags.formats import repair
+from cross_view_loc.bags.opening import one_line, open_reader
 from cross_view_loc.errors import InputError, MissingInputError
 from cross_view_loc.settings.cameras import ONLY_CAMERA, CameraSettings
 
@@ -27,10 +24,6 @@ FIX_TYPE = "sensor_msgs/msg/NavSatFix"
 ODOMETRY_TYPE = "nav_msgs/msg/Odometry"
 IMU_TYPE = "sensor_msgs/msg/Imu"
 TF_TYPES = ("tf2_msgs/msg/TFMessage", "tf/msg/tfMessage")
-
-_LOG = logging.getLogger(__name__)
-_LIBRARY_ERRORS = (AnyReaderError, OSError, ValueError, KeyError, struct.error, AssertionError)
-"""What `rosbags` lets through when a file is damaged; each becomes one InputError."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +61,8 @@ class Bag:
             raise MissingInputError(
                 f"there is no bag at {self.path}; give a rosbag2 folder, an .mcap, .db3 or .bag file"
             )
-        self.cut = ""
-        """Why the bag can be read to a cut only and what repairs it, in one sentence; empty for a whole bag."""
-        self._reader = self._opened()
+        self._reader, self.cut = open_reader(self.path)
+        """`cut`: why the bag can be read to a cut only and what repairs it, in one sentence; empty for a whole bag."""
         counts = {name: info.msgcount for name, info in self._reader.topics.items()}
         types = {connection.topic: connection.msgtype for connection in self._reader.connections}
         self.topics = {name: BagTopic(name, kind, counts.get(name, 0)) for name, kind in sorted(types.items())}
@@ -88,48 +80,6 @@ class Bag:
     ) -> None:
         with contextlib.suppress(AnyReaderError):
             self._reader.close()
-
-    def _opened(self) -> AnyReader:
-        inside = bags_in(self.path)
-        try:
-            return _open([inside[0] if len(inside) == 1 else self.path])
-        except Exception as error:  # the library raises many kinds for a damaged file
-            if not isinstance(error, _LIBRARY_ERRORS) and not type(error).__module__.startswith("rosbags"):
-                raise
-            files = indexable_files(inside[0] if len(inside) == 1 else self.path)
-            if files:
-                return self._indexed(files)
-            why = _one_line(error)
-            raise InputError(f"cannot open {self.path} as a bag ({why}); {remedy(self.path, why)}") from error
-
-    def _indexed(self, files: Sequence[Path]) -> AnyReader:
-        """The bag's .mcap files, those that do not open by themselves with an index made anew."""
-        parts: list[Any] = []
-        for file in files:
-            try:
-                _open([file]).close()
-                parts.append(file)
-                continue
-            except Exception as error:
-                why = _one_line(error)
-            try:
-                part = IndexedMcap(file)
-                _open([part]).close()
-            except InputError:
-                raise
-            except Exception as error:  # it is not its end that is wrong
-                raise InputError(f"cannot open {self.path} as a bag ({why}); {remedy(file, why)}") from error
-            parts.append(part)
-            if part.whole.skipped:
-                _LOG.warning(
-                    "%s: the messages on %s are described in a language that cannot be read (not ros2msg or ros2idl); "
-                    "they are left out",
-                    file, ", ".join(part.whole.skipped),
-                )  # fmt: skip
-            if part.whole.cut:
-                self.cut = f"the bag {file} is cut off: {part.whole.cut}, and is read up to there; {repair(file)}"
-                _LOG.warning("%s", self.cut)
-        return _open(parts)
 
     def of_type(self, *types: str) -> list[str]:
         """Names of the topics that have one of these types and at least one message, in order of name."""
@@ -169,7 +119,7 @@ class Bag:
             return self._reader.deserialize(item.message, item.type)
         except Exception as error:  # as in `messages`
             raise InputError(
-                f"a message on {item.topic} in {self.path} is not of its type {item.type} ({_one_line(error)}); "
+                f"a message on {item.topic} in {self.path} is not of its type {item.type} ({one_line(error)}); "
                 "record it again"
             ) from error
 
@@ -187,7 +137,7 @@ class Bag:
             except StopIteration:
                 break
             except Exception as error:
-                raise InputError(f"the bag {self.path} is damaged ({_one_line(error)}); {repair(self.path)}") from error
+                raise InputError(f"the bag {self.path} is damaged ({one_line(error)}); {repair(self.path)}") from error
             delivered[connection.topic] += 1
             yield connection.topic, connection.msgtype, time_ns, data
         if (start_ns is None or start_ns <= self.start_ns) and (stop_ns is None or stop_ns >= self.end_ns):
@@ -226,26 +176,32 @@ class BagTopics:
         return self.rig or (own,)
 
 
-def _open(paths: Sequence[Any]) -> AnyReader:
-    reader = AnyReader(paths, default_typestore=get_typestore(Stores.ROS2_JAZZY))
-    reader.open()
-    return reader
-
-
 def guess_topics(bag: Bag) -> BagTopics:
     """Choose topics by their types and names: the way to run on a bag nobody has written a configuration for.
 
-    Raises MissingInputError when images, CameraInfo or fixes are missing altogether.
+    Raises MissingInputError when images, CameraInfo or fixes are missing altogether, naming what seems to be them.
     """
     topics = likely_topics(bag)
-    for name, what, kind in ((topics.image, "images", "sensor_msgs/Image or CompressedImage"),
-                             (topics.camera_info, "CameraInfo", "sensor_msgs/CameraInfo"),
-                             (topics.fix, "GNSS fixes", "sensor_msgs/NavSatFix")):  # fmt: skip
+    for name, what, kind, words in (
+        (topics.image, "images", "sensor_msgs/Image or CompressedImage", ("image", "camera", "video")),
+        (topics.camera_info, "CameraInfo", "sensor_msgs/CameraInfo", ("info", "calibration")),
+        (topics.fix, "GNSS fixes", "sensor_msgs/NavSatFix", ("fix", "gps", "gnss", "navsat")),
+    ):
         if not name:
+            found = _lookalikes(bag, words)
             raise MissingInputError(
-                f"the bag {bag.path} has no {what}: no topic of type {kind} with messages; record one"
+                f"the bag {bag.path} has no {what}: no topic of type {kind} with messages{found}; record one"
             )
     return topics
+
+
+def _lookalikes(bag: Bag, words: tuple[str, ...]) -> str:
+    """Topics that by their names should hold what is missing, with why they do not, in brackets; or nothing."""
+    used = (*IMAGE_TYPES, CAMERA_INFO_TYPE, FIX_TYPE, ODOMETRY_TYPE, IMU_TYPE, *TF_TYPES)
+    alike = [topic for topic in bag.topics.values() if any(word in topic.name.lower() for word in words)]
+    found = [f"{topic.name} is of type {topic.type}" for topic in alike if topic.type not in used and topic.count]
+    found += [f"{topic.name} is empty" for topic in alike if not topic.count]
+    return f" ({', '.join(found[:5])})" if found else ""
 
 
 def likely_topics(bag: Bag) -> BagTopics:
@@ -292,7 +248,3 @@ def _likeliest(names: list[str], good: tuple[str, ...], bad: tuple[str, ...]) ->
         return (-sum(word in low for word in bad), sum(word in low for word in good))
 
     return max(names, key=score, default="")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -266,6 +266,9 @@ def named_topic(bag: Bag, setting: str, name: str, types: tuple[str, ...]) -> st
         topic = bag.topics.get(candidate)
         if topic is not None and topic.type in types and topic.count:
             return candidate
+    there = next((bag.topics[each] for each in (name, f"/{name}") if each in bag.topics), None)
+    if there is not None and there.count and there.type not in types:
+        name = f"{name}, which is of type {there.type}"
     found = ", ".join(bag.of_type(*types)) or "none at all"
     short = " or ".join(kind.replace("/msg/", "/") for kind in types)
     raise MissingInputError(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from cross_view_loc.bags.formats import bags_in
 from cross_view_loc.bags.results import FrameRecord, refuse_full_folder, without_nan
 from cross_view_loc.bags.runner import BagRunner
 from cross_view_loc.commands.run_one import REPORT, Done, run_bag, show_guesses
@@ -28,10 +29,13 @@ EXAMPLES = """examples:
 
   several drives side by side, a folder for each:
     cross_view_loc run monday.mcap tuesday.mcap --map city.mbtiles --config car.yaml
+  all recordings that lie in a folder, in order of name:
+    cross_view_loc run recordings/ --map city.mbtiles --config car.yaml
   what Ctrl-C or a power cut ended:
     cross_view_loc run my_bag --map city.tif --resume
 
-BAG is a rosbag2 folder, an .mcap or .db3 file, or a ROS 1 .bag. The folder (results/<time> with the link
+BAG is a rosbag2 folder, an .mcap or .db3 file, a ROS 1 .bag, or a folder of these. An .mcap that was cut off is
+localized up to the cut. The folder (results/<time> with the link
 results/latest, or --out) then holds report.html (opens in any browser, offline), estimates.tum and .gpx (accepted
 poses), estimates.csv (every image, with the reason if it gave no pose), timings.csv (computing time of each),
 estimates.geojson, estimates_bag (the messages the node would have published), metrics.json and localizer.yaml (what was
@@ -55,6 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> int:
     """Run, write the results and say where they are."""
     check_span(options)
+    options.bags = _expanded(options.bags)
     if len(options.bags) > 1:
         from cross_view_loc.commands.run_many import run_many
 
@@ -86,6 +91,17 @@ def check_span(options: argparse.Namespace) -> None:
         raise InputError(f"--duration is {options.duration:g}; give a positive number of seconds")
     if options.stride < 1:
         raise InputError(f"--stride is {options.stride}; give 1 for every image, 2 for every second one, …")
+
+
+def _expanded(paths: list[Path]) -> list[Path]:
+    """The bags, folders of several replaced by what lies in them; says on standard error which these are."""
+    bags: list[Path] = []
+    for path in paths:
+        inside = bags_in(path)
+        if inside:
+            print(f"{path} holds {len(inside)}: {', '.join(each.name for each in inside)}", file=sys.stderr)
+        bags += inside or [path]
+    return bags
 
 
 def _print_summary(done: Done) -> None:

@@ -148,6 +148,7 @@ class _Surveyor:
                     self._take(taker, item, header)
         except InputError as error:
             self.found.broke_off = str(error)
+        self.found.broke_off = self.found.broke_off or self.bag.cut
         return self.found
 
     def _take(
