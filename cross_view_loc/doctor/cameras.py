@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cross_view_loc.doctor.findings import Finding, Group, Level, worst
-from cross_view_loc.doctor.lens import CALIBRATION, circle_findings, edge_pixels, rectified_findings
+from cross_view_loc.doctor.lens import CALIBRATION, circle_findings, edge_pixels, rectified_findings, wide_findings
 from cross_view_loc.doctor.straight_lines import straightness_findings
 from cross_view_loc.doctor.survey import ImageFacts, Survey
 from cross_view_loc.errors import InputError
@@ -148,6 +148,8 @@ def calibration_findings(found: Survey, topic: str, image_topic: str, rectified:
     )
     findings += rectified_findings(infos[-1], camera, image_topic, rectified)
     findings += circle_findings(camera, found.images.get(image_topic, []), topic)
+    if not any(each.check in ("camera_info.field", "camera_info.fisheye") for each in findings):
+        findings += wide_findings(camera, topic, rectified)
     if not findings:
         edges = [edge for facts in found.images.get(image_topic, []) for edge in facts.edges]
         findings += straightness_findings(infos[-1], camera, edges, image_topic, rectified)

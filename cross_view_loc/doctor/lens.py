@@ -9,6 +9,7 @@ import numpy as np
 from cross_view_loc.doctor.findings import Finding, Group
 from cross_view_loc.doctor.survey import ImageFacts
 from cross_view_loc.geometry.cameras import Camera, PinholeCamera
+from cross_view_loc.inputs.lens_check import straight_field_deg
 from cross_view_loc.settings.cameras import is_rectified_name
 
 CALIBRATION = Group("camera calibration")
@@ -62,6 +63,24 @@ def circle_findings(camera: Camera, images: list[ImageFacts], topic: str) -> lis
             "camera_info.fisheye",
             f"Images are round, with black corners as a fisheye's, but CameraInfo on {topic} says {model}.",
             "Calibrate with the fisheye model (distortion_model equidistant), or use rectified images.",
+        )
+    ]
+
+
+def wide_findings(camera: Camera, topic: str, rectified: bool) -> list[Finding]:
+    """A raw lens that wide bends its picture; a calibration that says it does not is a fisheye's by another name."""
+    field_deg = 0.0 if rectified else straight_field_deg(camera)
+    if not field_deg:
+        return []
+    return [
+        CALIBRATION.warn(
+            "camera_info.wide",
+            f"CameraInfo on {topic} says that raw images are {field_deg:.0f} deg wide with hardly any distortion, as "
+            "hardly any lens is.",
+            "Calibrate a fisheye with distortion_model equidistant, or set rectified to true if the images are "
+            "undistorted.",
+            parameter="rectified",
+            data={"field_deg": round(field_deg, 1)},
         )
     ]
 

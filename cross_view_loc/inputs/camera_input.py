@@ -17,6 +17,7 @@ from cross_view_loc.inputs.depth_check import depth_complaint, road_share
 from cross_view_loc.inputs.depth_images import FARTHEST_M, decode_depth
 from cross_view_loc.inputs.image_circle import has_black_corners
 from cross_view_loc.inputs.images import decode
+from cross_view_loc.inputs.lens_check import straight_field_deg
 from cross_view_loc.inputs.masks import read_mask, shape_complaint
 from cross_view_loc.inputs.poses import bare_frame
 from cross_view_loc.inputs.stamps import stamp_ns, to_ns
@@ -102,11 +103,19 @@ class CameraInput:
 
     def lens_complaint(self, image: NDArray[np.uint8], camera: Camera) -> str:
         """What is wrong with the model of the lens by a look at an image (H, W, 3); empty when nothing is."""
-        if not isinstance(camera, PinholeCamera) or not has_black_corners(image):
+        topic = self.settings.image_topic
+        if isinstance(camera, PinholeCamera) and has_black_corners(image):
+            return (
+                f"{topic}: images are round, with black corners as a fisheye's, but their calibration is a pinhole's; "
+                "calibrate with distortion_model equidistant or send rectified images"
+            )
+        wide_deg = 0.0 if self.settings.is_rectified else straight_field_deg(camera)
+        if not wide_deg:
             return ""
         return (
-            f"{self.settings.image_topic}: images are round, with black corners as a fisheye's, but their calibration "
-            "is a pinhole's; calibrate with distortion_model equidistant or send rectified images"
+            f"{topic}: images are raw and by their calibration {wide_deg:.0f} deg wide with hardly any distortion, as "
+            "hardly any lens is; calibrate a fisheye with distortion_model equidistant, or set rectified to true if the images "
+            "are undistorted"
         )
 
     def mask(self, camera: Camera) -> tuple[NDArray[np.bool_] | None, str]:
