@@ -186,6 +186,15 @@ def test_bad_images_are_skipped_with_their_reason(tmp_path):
     assert "not newer" in records[3].reason
 
 
+def test_images_without_stamps_are_told_so(tmp_path):
+    items = drive()
+    for topic, _, message in items:
+        if topic == "/cam/image":
+            message.header.stamp.sec = message.header.stamp.nanosec = 0
+    with pytest.raises(InputError, match="/cam/image: the stamp is 0; have the camera's driver"):
+        run(write_bag2(tmp_path / "bag", items))
+
+
 @pytest.mark.parametrize("topic, word", [("/tf_static", "base_link"), ("/gps/fix", "fix")])
 def test_a_run_without_any_estimate_fails_and_says_why(tmp_path, topic, word):
     items = drive()

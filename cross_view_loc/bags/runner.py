@@ -30,7 +30,7 @@ from cross_view_loc.inputs.fixes import read_fix
 from cross_view_loc.inputs.imus import has_orientation
 from cross_view_loc.inputs.poses import bare_frame, pose_of
 from cross_view_loc.inputs.roles import Source, input_key
-from cross_view_loc.inputs.stamps import Timeline, blend_transforms, stamp_ns, to_ns
+from cross_view_loc.inputs.stamps import Timeline, stamp_ns, to_ns, whole_drive
 from cross_view_loc.settings import Settings
 from cross_view_loc.settings.cameras import CameraSettings
 from cross_view_loc.tracking.tracked import Locate, locate_tracked
@@ -96,7 +96,7 @@ def first_fix_origin(bag: Bag, topic: str) -> MapOrigin:
 
 def read_truth(bag: Bag, topic: str, map_frame: str = "") -> Timeline[Matrix]:
     """T_map_base over time of an Odometry topic that holds ground truth; InputError if it is not in `map_frame`."""
-    truth: Timeline[Matrix] = Timeline(blend_transforms, history_s=float("1e9"))
+    truth = whole_drive()
     for item in bag.messages([topic]):
         frame = bare_frame(item.message.header.frame_id)
         if map_frame and frame and frame != map_frame:
@@ -202,6 +202,8 @@ class BagRunner:
                 self.tracker.time_jumped()
         if stamp <= newest_stamp:
             reason = f"{self.topics.image}: the stamp is not newer than the image's before; poses leave in order"
+            if stamp == 0:
+                reason = f"{self.topics.image}: the stamp is 0; have the camera's driver stamp its images"
             return newest_stamp, FrameRecord(stamp, "skipped", reason, recorded_ns=recorded_ns)
         return stamp, self._record(groups.take(group), stamp, recorded_ns)
 

@@ -21,7 +21,7 @@ from cross_view_loc.geometry.transform_tree import TransformTree
 from cross_view_loc.geometry.transforms import Matrix, from_quaternion, rotation_z, transform
 from cross_view_loc.inputs.fixes import read_fix
 from cross_view_loc.inputs.poses import bare_frame, pose_of, transform_of
-from cross_view_loc.inputs.stamps import Timeline, blend_transforms, stamp_ns
+from cross_view_loc.inputs.stamps import Timeline, stamp_ns, whole_drive
 from cross_view_loc.types import Estimate, Prior
 
 POSE_TYPES = ("geometry_msgs/msg/PoseWithCovarianceStamped", "geometry_msgs/msg/PoseStamped")
@@ -91,7 +91,7 @@ def refuse_truth_of_elsewhere(truth: RecordedTruth, priors: list[Prior], gap_ns:
 
 def read_tum(path: Path) -> Timeline[Matrix]:
     """T_map_base from `stamp x y z qx qy qz qw` lines; stamps in seconds, read to the nanosecond."""
-    poses: Timeline[Matrix] = Timeline(blend_transforms, history_s=float("1e9"))
+    poses = whole_drive()
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -132,7 +132,7 @@ def _of_topic(offline: OfflineRun, topic: str) -> RecordedTruth:
 
 
 def _of_poses(offline: OfflineRun, topic: str) -> RecordedTruth:
-    poses: Timeline[Matrix] = Timeline(blend_transforms, history_s=float("1e9"))
+    poses = whole_drive()
     tree, stds = static_transforms(offline), []
     for item in offline.bag.messages([topic]):
         message = item.message
@@ -157,7 +157,7 @@ def _of_poses(offline: OfflineRun, topic: str) -> RecordedTruth:
 
 def _of_fixes(offline: OfflineRun, topic: str) -> RecordedTruth:
     """The priors that such a receiver would give, which brings the antenna to base_link with the node's own heading."""
-    poses: Timeline[Matrix] = Timeline(blend_transforms, history_s=float("1e9"))
+    poses = whole_drive()
 
     def take(frames: Any, prior: Prior) -> Estimate:
         T_map_base = pose_of_exact_prior(prior.stamp_ns, prior)

@@ -30,7 +30,7 @@ from cross_view_loc.evaluation.runs import truth_at
 from cross_view_loc.geometry.transforms import Matrix
 from cross_view_loc.inputs.fixes import read_fix
 from cross_view_loc.inputs.poses import bare_frame, pose_of
-from cross_view_loc.inputs.stamps import Timeline, blend_transforms, stamp_ns, to_ns
+from cross_view_loc.inputs.stamps import Timeline, stamp_ns, to_ns, whole_drive
 from cross_view_loc.types import Estimate
 
 GNSS_CORRELATION_S = 70.0
@@ -79,7 +79,7 @@ def read_fusion_input(offline: OfflineRun, records: Sequence[FrameRecord], start
         raise MissingInputError(
             f"--fuse needs odometry, and {offline.bag.path} has none; name odometry_topic in --config"
         )
-    odometry: Timeline[Matrix] = Timeline(blend_transforms, history_s=float("1e9"))
+    odometry = whole_drive()
     tree, base_frame = static_transforms(offline), offline.settings.base_frame
     for item in offline.bag.messages([offline.topics.odometry], start_ns - to_ns(1.0), stop_ns):
         T_odom_child, child = pose_of(item.message.pose.pose), bare_frame(item.message.child_frame_id)

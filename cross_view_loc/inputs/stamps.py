@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from array import array
+from collections.abc import Callable, MutableSequence
+from typing import Any, Generic, TypeVar, overload
+
+import numpy as np
 
 from cross_view_loc.geometry.transforms import Matrix, slerp, transform
 
@@ -27,11 +30,17 @@ def to_ns(seconds: float) -> int:
 class Timeline(Generic[T]):
     """Stamped values of one source, kept for `history_s` before the newest; late ones are sorted in."""
 
-    def __init__(self, blend: Callable[[T, T, float], T], history_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        blend: Callable[[T, T, float], T],
+        history_s: float = 30.0,
+        values: MutableSequence[T] | None = None,
+    ) -> None:
+        """`values` is where they are kept (`PackedPoses` where there are very many); empty at first."""
         self._blend = blend
         self._history_ns = to_ns(history_s)
-        self._stamps: list[int] = []
-        self._values: list[T] = []
+        self._stamps = array("q")
+        self._values: MutableSequence[T] = [] if values is None else values
 
     def add(self, stamp: int, value: T) -> None:
         """Keep `value`; one with the same stamp is replaced."""
@@ -71,7 +80,56 @@ class Timeline(Generic[T]):
         return self._values[nearest]
 
 
+class PackedPoses(MutableSequence[Matrix]):
+    """(4, 4) rigid transforms to the last bit in 96 bytes each: an array of its own takes three times as much."""
+
+    def __init__(self) -> None:
+        self._numbers = array("d")
+
+    def __len__(self) -> int:
+        return len(self._numbers) // _ROWS
+
+    @overload
+    def __getitem__(self, index: int) -> Matrix: ...
+    @overload
+    def __getitem__(self, index: slice) -> MutableSequence[Matrix]: ...
+    def __getitem__(self, index: int | slice) -> Matrix | MutableSequence[Matrix]:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        start = range(len(self))[index] * _ROWS  # IndexError beyond the end, and negative ones from there
+        pose = np.eye(4)
+        pose[:3] = np.reshape(self._numbers[start : start + _ROWS], (3, 4))
+        return pose
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        """Replace one pose."""
+        start = range(len(self))[index] * _ROWS
+        self._numbers[start : start + _ROWS] = _packed(value)
+
+    def __delitem__(self, index: int | slice) -> None:
+        """Leave out one pose, or a stretch without steps."""
+        first, last, _ = (index if isinstance(index, slice) else slice(index, index + 1)).indices(len(self))
+        del self._numbers[first * _ROWS : last * _ROWS]
+
+    def insert(self, index: int, value: Matrix) -> None:
+        """Keep `value` before the pose at `index`."""
+        self._numbers[index * _ROWS : index * _ROWS] = _packed(value)
+
+
+_ROWS = 12
+"""The numbers of the upper three rows; the fourth is always the same."""
+
+
+def _packed(pose: Matrix) -> array[float]:
+    return array("d", np.asarray(pose[:3], dtype=np.float64).tobytes())
+
+
 def blend_transforms(start: Matrix, end: Matrix, fraction: float) -> Matrix:
     """(4, 4) pose between two: positions linearly, rotations along the shorter arc."""
     position = (1.0 - fraction) * start[:3, 3] + fraction * end[:3, 3]
     return transform(slerp(start[:3, :3], end[:3, :3], fraction), position)
+
+
+def whole_drive() -> Timeline[Matrix]:
+    """Poses of a whole recording, however long: nothing is outdated, and an hour at 50 Hz takes 20 MB."""
+    return Timeline(blend_transforms, float("1e9"), PackedPoses())
