@@ -16,7 +16,7 @@ from cross_view_loc.geometry.views import horizontal_field_rad
 
 WIDEST_STRAIGHT_DEG = 100.0
 LEAST_BARREL = 0.1
-"""Share by which a raw lens that wide brings the ends of the middle row inwards; an equidistant fisheye by a quarter."""
+"""Share by which a raw lens that wide brings the ends of the middle row inwards; an equidistant one by a quarter."""
 
 
 def straight_field_deg(camera: Camera) -> float:
