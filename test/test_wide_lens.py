@@ -41,7 +41,7 @@ def said(message, topic: str = "/cam/image_raw", rectified: str = "auto") -> str
 @pytest.mark.parametrize("distortion", [FISHEYE_DISTORTION, (0.0,) * 5])
 def test_a_fisheye_called_pinhole_is_named_by_its_angles(distortion: tuple[float, ...]) -> None:
     renamed = info("plumb_bob", distortion)
-    assert said(renamed).startswith("/cam/image_raw: images are raw and by their calibration 1")
+    assert said(renamed).startswith("/cam/image_raw: raw images are by their calibration 1")
     assert "calibrate a fisheye with distortion_model equidistant, or set rectified" in said(renamed)
     wide = findings(renamed)["camera_info.wide"]
     assert wide.level == Level.WARN and 115 < wide.data["field_deg"] < 125 and wide.parameter == "rectified"

@@ -113,7 +113,7 @@ class CameraInput:
         if not wide_deg:
             return ""
         return (
-            f"{topic}: images are raw and by their calibration {wide_deg:.0f} deg wide with hardly any distortion, as "
+            f"{topic}: raw images are by their calibration {wide_deg:.0f} deg wide with hardly any distortion, as "
             "hardly any lens is; calibrate a fisheye with distortion_model equidistant, or set rectified to true if the "
             "images are undistorted"
         )
