@@ -114,8 +114,8 @@ class CameraInput:
             return ""
         return (
             f"{topic}: raw images are by their calibration {wide_deg:.0f} deg wide with hardly any distortion, as "
-            "hardly any lens is; calibrate a fisheye with distortion_model equidistant, or set rectified to true if the "
-            "images are undistorted"
+            "hardly any lens is; calibrate a fisheye with distortion_model equidistant, or set rectified to true if "
+            "they are undistorted"
         )
 
     def mask(self, camera: Camera) -> tuple[NDArray[np.bool_] | None, str]:
