@@ -13,6 +13,7 @@ from rosbags.rosbag1 import Writer as Writer1
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
+from cross_view_loc.geometry.cameras import from_camera_info
 from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection, mercator_pixel
 from cross_view_loc.geometry.transforms import rotation_z, transform
 from cross_view_loc.simulation import messages
@@ -31,7 +32,11 @@ TYPES = {
     "/ground_truth/odometry": "nav_msgs/msg/Odometry",
     "/tf_static": "tf2_msgs/msg/TFMessage",
 }
-REAR_TYPES = {"/rear/image": TYPES["/cam/image"], "/rear/camera_info": TYPES["/cam/camera_info"]}
+REAR_TYPES = {
+    "/rear/image": TYPES["/cam/image"],
+    "/rear/camera_info": TYPES["/cam/camera_info"],
+    "/cam/depth": "sensor_msgs/msg/Image",
+}
 
 Item = tuple[str, int, Any]
 """Topic, bag time, message."""
@@ -83,6 +88,31 @@ def with_rear_camera(items: Iterable[Item], late_ns: int = 10_000_000, stalls_af
                 stamp, CAMERA.optical_frame, np.full((CAMERA.height, CAMERA.width, 3), 40, np.uint8)
             )
             result.append(("/rear/image", stamp, rear))
+    return sorted(result, key=lambda item: item[1])
+
+
+def road_depth_m() -> np.ndarray:
+    """(H, W) z-depth of the flat road in the drive's images, 0 above the horizon."""
+    camera = from_camera_info(messages.camera_info(0, CAMERA))
+    row, column = np.indices((CAMERA.height, CAMERA.width)) + 0.5
+    rays, _ = camera.unproject(np.stack([column, row], axis=-1))
+    descent = -(rays @ CAMERA.T_base_camera[2, :3]) / rays[..., 2]
+    return np.where(descent > 0.03, CAMERA.T_base_camera[2, 3] / np.maximum(descent, 0.03), 0.0)
+
+
+def with_depth(
+    items: Iterable[Item], values: np.ndarray, encoding: str = "32FC1", late_ns: int = 0, recorded_ns: int = 30_000_000
+) -> list[Item]:
+    """The drive with a depth image (h, w) for every image, stamped and recorded so much after it."""
+    result = list(items)
+    data = values.astype("<f4" if encoding == "32FC1" else "<u2")
+    for _, time_ns, _ in [item for item in result if item[0] == "/cam/image"]:
+        header = messages.header(time_ns + late_ns, CAMERA.optical_frame)
+        height, width = data.shape
+        buffer = np.frombuffer(data.tobytes(), np.uint8)
+        kind = messages.TYPESTORE.types[REAR_TYPES["/cam/depth"]]
+        image = kind(header, height, width, encoding, 0, width * data.itemsize, buffer)
+        result.append(("/cam/depth", time_ns + recorded_ns, image))
     return sorted(result, key=lambda item: item[1])
 
 

@@ -16,9 +16,11 @@ from cross_view_loc.geometry.lifting import ViewGeometry
 from cross_view_loc.geometry.transforms import R_BODY_OPTICAL, rotation_z, transform
 from cross_view_loc.geometry.views import View, plan_views
 from cross_view_loc.inputs.assembler import FrameAssembler
+from cross_view_loc.inputs.camera_input import CameraInput
 from cross_view_loc.inputs.camera_sync import ImageGroup, ImageGroups
 from cross_view_loc.inputs.depth_images import decode_depth
 from cross_view_loc.settings import Settings
+from cross_view_loc.settings.cameras import CameraSettings
 
 MS = 1_000_000
 
@@ -197,6 +199,7 @@ def test_depth_goes_with_the_image_of_its_stamp() -> None:
     made.add("tf_static", tf("base_link", "camera_optical", CAMERA))
     made.add("camera_info", info())
     assert made.frame(image()).depth_m is None and "no depth image within camera_tolerance_s" in made.warnings["depth"]
+    assert made.warnings["depth"].endswith("have depth stamped as the image it belongs to, or raise camera_tolerance_s")
     for step in range(3):
         made.add("depth", depth_image(np.full((3, 4), 1.0 + step), "32FC1", SECOND + step * 100 * MS))
     assert np.all(made.frame(image(SECOND + 105 * MS)).depth_m == 2.0) and not made.warnings
@@ -204,6 +207,19 @@ def test_depth_goes_with_the_image_of_its_stamp() -> None:
     made.add("depth", depth_image([[1]], "rgb8", SECOND + 300 * MS))
     assert made.frame(image(SECOND + 300 * MS)).depth_m is None, "a broken depth image does not cost the image"
     assert made.warnings["depth"].startswith("/depth: depth image has encoding 'rgb8'")
+
+
+def test_the_first_images_wait_for_their_depth_too_but_not_for_ever() -> None:
+    own = CameraInput(CameraSettings("camera", "/image", "/info", depth_topic="/depth"))
+    tolerance = 20 * MS
+    assert own.awaits_depth(SECOND, tolerance), "it may be on its way"
+    own.add_depth(depth_image([[1.0]], "32FC1", SECOND))
+    assert not own.awaits_depth(SECOND, tolerance) and own.awaits_depth(SECOND + 100 * MS, tolerance)
+    own.forget()
+    assert own.awaits_depth(SECOND * 9, tolerance), "a bag that starts over"
+    assert own.awaits_depth(SECOND * 9 + 900 * MS, tolerance)
+    assert not own.awaits_depth(SECOND * 10 + 100 * MS, tolerance), "nobody sends any"
+    assert not CameraInput(CameraSettings("camera", "/image", "/info")).awaits_depth(SECOND, tolerance)
 
 
 def test_measured_depth_of_a_plane_is_found_in_turned_views() -> None:

@@ -18,7 +18,9 @@ from cross_view_loc.bags.opening import one_line, open_reader
 from cross_view_loc.errors import InputError, MissingInputError
 from cross_view_loc.settings.cameras import ONLY_CAMERA, CameraSettings
 
-IMAGE_TYPES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")
+DEPTH_TYPE = "sensor_msgs/msg/Image"
+"""Distances do not come compressed."""
+IMAGE_TYPES = ("sensor_msgs/msg/CompressedImage", DEPTH_TYPE)
 CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 FIX_TYPE = "sensor_msgs/msg/NavSatFix"
 ODOMETRY_TYPE = "nav_msgs/msg/Odometry"

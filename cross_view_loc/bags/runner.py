@@ -11,6 +11,7 @@ from typing import Any
 
 from cross_view_loc.bags.reader import (
     CAMERA_INFO_TYPE,
+    DEPTH_TYPE,
     FIX_TYPE,
     IMAGE_TYPES,
     IMU_TYPE,
@@ -258,7 +259,7 @@ def _camera_topics(bag: Bag, camera: CameraSettings, is_named: bool) -> CameraSe
         camera,
         image_topic=named_topic(bag, f"{prefix}image_topic", camera.image_topic, IMAGE_TYPES),
         camera_info_topic=named_topic(bag, f"{prefix}camera_info_topic", info, (CAMERA_INFO_TYPE,)) if info else "",
-        depth_topic=named_topic(bag, f"{prefix}depth_topic", depth, IMAGE_TYPES) if depth else "",
+        depth_topic=named_topic(bag, f"{prefix}depth_topic", depth, (DEPTH_TYPE,)) if depth else "",
     )
 
 

@@ -25,6 +25,8 @@ from cross_view_loc.settings import Settings
 from cross_view_loc.settings.cameras import ONLY_CAMERA, CameraSettings
 
 DEPTHS_KEPT = 10
+DEPTH_STARTS_S = 1.0
+"""Images of the first so much time wait for a depth topic that has been silent so far."""
 SPARSE = 0.9
 """Share of the road's cells: where less of them is measured, it is said who estimates the rest."""
 
@@ -44,6 +46,7 @@ class CameraInput:
         self._info_frame = ""
         self._camera: Camera | None = None
         self._depths: deque[Any] = deque(maxlen=DEPTHS_KEPT)
+        self._first_awaited_ns: int | None = None
         if settings.calibration_file:
             self._camera = read_calibration_file(Path(settings.calibration_file), settings.is_rectified)
         self._mask = read_mask(Path(settings.mask), parameter_of(settings, "mask")) if settings.mask else None
@@ -64,6 +67,7 @@ class CameraInput:
     def forget(self) -> None:
         """Drop all but the calibration."""
         self._depths.clear()
+        self._first_awaited_ns = None
 
     def frame_of(self, image_message: Any) -> str:
         """The camera's optical frame; empty when neither parameters nor messages tell it."""
@@ -142,8 +146,11 @@ class CameraInput:
             return None, ""
         nearest = min(self._depths, key=lambda message: abs(stamp_ns(message) - stamp), default=None)
         if nearest is None or abs(stamp_ns(nearest) - stamp) > to_ns(settings.camera_tolerance_s):
-            why = "no depth image within camera_tolerance_s of the camera's image; its depth is estimated"
-            return None, f"{topic}: {why}"
+            return None, (
+                f"{topic}: no depth image within camera_tolerance_s ({settings.camera_tolerance_s:g} s) of the "
+                "camera's image; its depth is estimated; have depth stamped as the image it belongs to, or raise "
+                "camera_tolerance_s"
+            )
         try:
             read_m = decode_depth(nearest, math.inf)
         except InputError as error:
@@ -159,7 +166,13 @@ class CameraInput:
         )
 
     def awaits_depth(self, stamp: int, tolerance_ns: int) -> bool:
-        """Whether the depth image of that stamp may still come: there is none yet, nor any later one."""
-        if not self.settings.depth_topic or not self._depths:
+        """Whether the depth image of that stamp may still come: there is no later one yet.
+
+        A topic on which nothing has come at all is only waited for at the beginning.
+        """
+        if not self.settings.depth_topic:
             return False
+        if not self._depths:
+            self._first_awaited_ns = stamp if self._first_awaited_ns is None else self._first_awaited_ns
+            return stamp - self._first_awaited_ns < to_ns(DEPTH_STARTS_S)
         return all(stamp_ns(message) < stamp - tolerance_ns for message in self._depths)
