@@ -210,3 +210,10 @@ def test_run_refuses_a_full_folder_before_it_works(tmp_path, capsys):
     (tmp_path / "out" / "theirs.txt").write_text("kept")
     assert main(["run", str(tmp_path / "no_bag"), "--out", str(tmp_path / "out")]) == 1
     assert "out is not an empty folder; name another with --out" in capsys.readouterr().err
+
+
+def test_the_package_is_the_command_too():
+    told = subprocess.run(
+        [sys.executable, "-m", "cross_view_loc", "--version"], capture_output=True, text=True, check=True
+    )
+    assert told.stdout.strip() == __version__

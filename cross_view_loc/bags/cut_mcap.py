@@ -7,13 +7,12 @@ it is missing, but all before the cut can be read. The layout of records is that
 
 from __future__ import annotations
 
-import io
 import struct
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
 
+from cross_view_loc.bags.patched_file import PatchedPath
 from cross_view_loc.errors import InputError
 
 MAGIC = b"\x89MCAP0\r\n"
@@ -58,80 +57,20 @@ class Whole:
     """Topics whose schema is written in a language that cannot be read."""
 
 
-class IndexedMcap:
-    """A path to an .mcap file that opens as its whole part with a new index: what `rosbags` asks of a path."""
+def indexed_mcap(path: Path) -> tuple[PatchedPath, Whole]:
+    """The file's whole part with a new index, and what that is.
 
-    def __init__(self, path: Path) -> None:
-        """Read the file once. Raises InputError when it is no MCAP file or holds no whole message that can be read."""
-        self.path = path
-        self.whole = _scan(path)
-        if not self.whole.chunks and not self.whole.loose:
-            raise InputError(f"{path} is cut off before its first whole message; record it again")
-        if self.whole.skipped and not self.whole.channels:
-            raise InputError(
-                f"{path} describes its messages in a language that cannot be read (not ros2msg or ros2idl); "
-                "record or convert it with ROS 2's own tools"
-            )
-        self._tail = _tail(self.whole)
-
-    @property
-    def suffix(self) -> str:
-        """The file's."""
-        return self.path.suffix
-
-    @property
-    def stem(self) -> str:
-        """The file's."""
-        return self.path.stem
-
-    def __str__(self) -> str:
-        return str(self.path)
-
-    def exists(self) -> bool:
-        """Whether the file does."""
-        return self.path.exists()
-
-    def is_dir(self) -> bool:
-        """Never."""
-        return False
-
-    def open(self, *arguments: Any, **options: Any) -> BinaryIO:
-        """For reading bytes, whatever is asked."""
-        return io.BufferedReader(_Joined(self.path, self.whole.data_end, self._tail), 2**16)
-
-
-class _Joined(io.RawIOBase):
-    """The first bytes of a file, then others."""
-
-    def __init__(self, path: Path, size: int, tail: bytes) -> None:
-        self._file, self._size, self._tail, self._at = path.open("rb"), size, tail, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size + len(self._tail)}[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        wanted = len(buffer)
-        if self._at < self._size:
-            self._file.seek(self._at)
-            data = self._file.read(min(wanted, self._size - self._at))
-        else:
-            start = self._at - self._size
-            data = self._tail[start : start + wanted]
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
+    Reads the file once. Raises InputError when it is no MCAP file or holds no whole message that can be read.
+    """
+    whole = _scan(path)
+    if not whole.chunks and not whole.loose:
+        raise InputError(f"{path} is cut off before its first whole message; record it again")
+    if whole.skipped and not whole.channels:
+        raise InputError(
+            f"{path} describes its messages in a language that cannot be read (not ros2msg or ros2idl); "
+            "record or convert it with ROS 2's own tools"
+        )
+    return PatchedPath(path, [range(whole.data_end), _tail(whole)]), whole
 
 
 def _scan(path: Path) -> Whole:

@@ -38,9 +38,12 @@ def bags_in(folder: Path) -> list[Path]:
 
 
 def indexable_files(path: Path) -> list[Path]:
-    """The .mcap files of a bag, in order; empty where one is missing, of another kind or compressed once more."""
+    """The files of a bag that can be read without their index, in order.
+
+    Empty where one is missing, is a database, or is compressed once more.
+    """
     if path.is_file():
-        return [path] if path.suffix == ".mcap" else []
+        return [path] if path.suffix in (".mcap", ".bag") else []
     if not (path / METADATA).exists():
         return []
     try:

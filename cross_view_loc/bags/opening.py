@@ -11,8 +11,10 @@ from typing import Any
 from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.typesys import Stores, get_typestore
 
-from cross_view_loc.bags.cut_mcap import IndexedMcap
+from cross_view_loc.bags.cut_mcap import indexed_mcap
+from cross_view_loc.bags.cut_ros1 import indexed_ros1
 from cross_view_loc.bags.formats import bags_in, indexable_files, remedy, repair
+from cross_view_loc.bags.patched_file import PatchedPath
 from cross_view_loc.errors import InputError
 
 _LOG = logging.getLogger(__name__)
@@ -45,7 +47,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _indexed(path: Path, files: Sequence[Path]) -> tuple[AnyReader, str]:
-    """The bag's .mcap files, those that do not open by themselves with an index made anew."""
+    """The bag's files, those that do not open by themselves with an index made anew."""
     parts: list[Any] = []
     cut = ""
     for file in files:
@@ -56,22 +58,30 @@ def _indexed(path: Path, files: Sequence[Path]) -> tuple[AnyReader, str]:
         except Exception as error:
             why = one_line(error)
         try:
-            part = IndexedMcap(file)
+            part, ends = _with_new_index(file)
             _open([part]).close()
         except InputError:
             raise
         except Exception as error:  # it is not its end that is wrong
             raise InputError(f"cannot open {path} as a bag ({why}); {remedy(file, why)}") from error
         parts.append(part)
-        if part.whole.skipped:
-            _LOG.warning(
-                "%s: the messages on %s are described in a language that cannot be read (not ros2msg or ros2idl); "
-                "they are left out", file, ", ".join(part.whole.skipped),
-            )  # fmt: skip
-        if part.whole.cut:
-            cut = f"the bag {file} is cut off: {part.whole.cut}, and is read up to there; {repair(file)}"
+        if ends:
+            cut = f"the bag {file} is cut off: {ends}, and is read up to there; {repair(file)}"
             _LOG.warning("%s", cut)
     return _open(parts), cut
+
+
+def _with_new_index(file: Path) -> tuple[PatchedPath, str]:
+    """The file's whole part, and why it ends there (empty when that is the file's own end)."""
+    if file.suffix == ".bag":
+        return indexed_ros1(file)
+    part, whole = indexed_mcap(file)
+    if whole.skipped:
+        _LOG.warning(
+            "%s: the messages on %s are described in a language that cannot be read (not ros2msg or ros2idl); "
+            "they are left out", file, ", ".join(whole.skipped),
+        )  # fmt: skip
+    return part, whole.cut
 
 
 def _open(paths: Sequence[Any]) -> AnyReader:
