@@ -7,6 +7,7 @@ import math
 
 from cross_view_loc.bags.reader import (
     CAMERA_INFO_TYPE,
+    DEPTH_TYPE,
     FIX_TYPE,
     IMAGE_TYPES,
     IMU_TYPE,
@@ -59,7 +60,15 @@ PARTS = (
     Part("odometry", "odometry_topic", (ODOMETRY_TYPE,), False, "odometry"),
     Part("imu", "imu_topic", (IMU_TYPE,), False, "an attitude"),
 )
-TITLES = {"image": "images", "camera_info": "camera calibration", "fix": "GNSS", "odometry": "odometry", "imu": "Imu"}
+DEPTH = Part("depth", "depth_topic", (DEPTH_TYPE,), False, "")
+TITLES = {
+    "image": "images",
+    "camera_info": "camera calibration",
+    "depth": "depth",
+    "fix": "GNSS",
+    "odometry": "odometry",
+    "imu": "Imu",
+}
 
 
 def bag_findings(bag: Bag) -> list[Finding]:
@@ -118,6 +127,8 @@ def choose(bag: Bag, configured: Settings | None) -> tuple[BagTopics, list[Findi
             other = "" if prefix else getattr(guessed, part.name)
             chosen[part.setting], more = _configured(bag, part, wanted, other, prefix)
             findings += more
+        chosen["depth_topic"], more = _configured(bag, DEPTH, camera.depth_topic, "", prefix)
+        findings += more
         rig.append(dataclasses.replace(camera, **chosen))
     names = {"image": rig[0].image_topic, "camera_info": rig[0].camera_info_topic}
     for part in PARTS[2:]:
@@ -177,6 +188,7 @@ def input_findings(bag: Bag, topics: BagTopics, stamps: dict[str, StampRecord], 
     findings: list[Finding] = []
     limits = {
         "image": 1.0,
+        "depth": 1.0,
         "camera_info": math.inf,
         "fix": settings.max_fix_age_s,
         "odometry": settings.max_input_gap_s,
@@ -185,6 +197,7 @@ def input_findings(bag: Bag, topics: BagTopics, stamps: dict[str, StampRecord], 
     chosen = [(part, str(getattr(topics, part.name)), part.setting) for part in PARTS]
     # Parameters of several cameras carry their names: they are as configured and need no advice.
     chosen[2:2] = [(part, getattr(camera, part.setting), "") for camera in topics.cameras[1:] for part in PARTS[:2]]
+    chosen += [(DEPTH, camera.depth_topic, "depth_topic") for camera in topics.cameras]
     for part, name, parameter in chosen:
         record = stamps.get(name)
         if not name or record is None:

@@ -17,7 +17,19 @@ from cross_view_loc.aerial.sources import AerialSource
 from cross_view_loc.bags.offline import map_origin
 from cross_view_loc.bags.reader import Bag, BagTopics
 from cross_view_loc.bags.runner import with_topics
-from cross_view_loc.doctor import cameras, contents, gnss, headings, imagery, joined, machine, maps, motion, transforms
+from cross_view_loc.doctor import (
+    cameras,
+    contents,
+    depths,
+    gnss,
+    headings,
+    imagery,
+    joined,
+    machine,
+    maps,
+    motion,
+    transforms,
+)
 from cross_view_loc.doctor.advice import advised_settings, parameter_file
 from cross_view_loc.doctor.findings import Finding, Group, Level, worst
 from cross_view_loc.doctor.stamps import clock_findings
@@ -177,7 +189,7 @@ def _inputs(
     check, settings = examination.check, examination.settings
     check("bag", lambda: contents.input_findings(bag, topics, found.stamps, settings))
     used = {getattr(topics, part.name) for part in contents.PARTS}
-    used |= {name for camera in topics.cameras for name in (camera.image_topic, camera.camera_info_topic)}
+    used |= {name for camera in topics.cameras for name in _topics_of(camera)}
     check("clocks", lambda: clock_findings({t: r for t, r in found.stamps.items() if t in used}, settings))
     mounts = [_camera(examination, camera, found) for camera in topics.cameras]
     T_base_camera, settings = mounts[0], examination.settings
@@ -204,6 +216,10 @@ def _inputs(
     return T_base_camera, track
 
 
+def _topics_of(camera: CameraSettings) -> tuple[str, str, str]:
+    return camera.image_topic, camera.camera_info_topic, camera.depth_topic
+
+
 def _camera(examination: Examination, camera: CameraSettings, found: Survey) -> Matrix | None:
     """Images, calibration and mount of one camera; its pose (4, 4) in the base frame when TF knows it."""
     image, info = camera.image_topic, camera.camera_info_topic
@@ -219,6 +235,10 @@ def _camera(examination: Examination, camera: CameraSettings, found: Survey) -> 
     frame = camera.camera_frame or examination.settings.camera_frame or next(filter(None, frames), "")
     T_base_camera = examination.attempt(
         "transforms", lambda: transforms.camera_findings(found, examination.settings, frame), None
+    )
+    infos = found.camera_infos.get(info, [])
+    examination.check(
+        "depth", lambda: depths.depth_findings(found.depth, camera, infos, T_base_camera, examination.settings)
     )
     better = examination.advised().base_frame
     if better != examination.settings.base_frame:  # the other sensors are not to be blamed for the same

@@ -23,6 +23,7 @@ from cross_view_loc.bags.reader import (
     BagMessage,
     BagTopics,
 )
+from cross_view_loc.doctor.depths import DepthSurvey
 from cross_view_loc.doctor.headers import Header, read_header
 from cross_view_loc.doctor.stamps import StampRecord
 from cross_view_loc.doctor.straight_lines import long_edges
@@ -36,7 +37,7 @@ from cross_view_loc.inputs.stamps import to_ns
 from cross_view_loc.inputs.vehicle_transforms import VehicleTransforms
 
 STAMPED_TYPES = (*IMAGE_TYPES, CAMERA_INFO_TYPE, FIX_TYPE, ODOMETRY_TYPE, IMU_TYPE)
-IMAGES_DECODED = 8
+IMAGES_DECODED, DEPTHS_EVERY = 8, 2
 THINNED_S = 0.1
 """Fixes, odometry, attitudes and transforms are unpacked this often; their stamps are read from every message."""
 ALL_TRANSFORMS = 2000
@@ -86,6 +87,7 @@ class Survey:
     """By topic, of evenly spread moments."""
     image_refusals: dict[str, Counter[str]] = field(default_factory=dict)
     """By topic, why images could not be decoded."""
+    depth: DepthSurvey = field(default_factory=DepthSurvey)
     camera_infos: dict[str, list[Any]] = field(default_factory=dict)
     """By topic, the different ones; usually one."""
     fixes: list[Fix] = field(default_factory=list)
@@ -123,9 +125,13 @@ class _Surveyor:
         span_ns = max(bag.end_ns - bag.start_ns, 1)
         moments = [bag.start_ns + round(span_ns * (index + 0.5) / IMAGES_DECODED) for index in range(IMAGES_DECODED)]
         self._image_times = {camera.image_topic: list(moments) for camera in topics.cameras}
+        self._image_times |= {each.depth_topic: moments[::DEPTHS_EVERY] for each in topics.cameras}
+        with_depth = [camera for camera in topics.cameras if camera.depth_topic]
+        self._paired = {name for each in with_depth for name in (each.image_topic, each.depth_topic)}
         self._takers: dict[str, Callable[[BagMessage, Header | None], None]] = {
             **{camera.image_topic: self._take_image for camera in topics.cameras},
             **{camera.camera_info_topic: self._take_camera_info for camera in topics.cameras},
+            **{camera.depth_topic: self._take_depth for camera in topics.cameras},
             topics.fix: self._take_fix,
             topics.odometry: self._take_odometry,
             topics.imu: self._take_imu,
@@ -143,6 +149,8 @@ class _Surveyor:
                 if item.type in STAMPED_TYPES:
                     header = read_header(item.message, self.bag.is_ros1)
                     self.found.stamps.setdefault(item.topic, StampRecord()).add(header, item.time_ns)
+                    if header is not None and item.topic in self._paired:
+                        self.found.depth.note(item.topic, header.stamp_ns)
                 taker = self._takers.get(item.topic)
                 if taker is not None:
                     self._take(taker, item, header)
@@ -168,12 +176,22 @@ class _Surveyor:
         self._last_kept[item.topic] = item.time_ns
         return True
 
-    def _take_image(self, item: BagMessage, header: Header | None) -> None:
+    def _is_wanted(self, item: BagMessage) -> bool:
+        """Whether the message is the first at or after one of the topic's moments."""
         times = self._image_times[item.topic]
         if not times or item.time_ns < times[0]:
-            return
+            return False
         while times and item.time_ns >= times[0]:
             times.pop(0)
+        return True
+
+    def _take_depth(self, item: BagMessage, header: Header | None) -> None:
+        if self._is_wanted(item):
+            self.found.depth.take(item.topic, self.bag.decoded(item))
+
+    def _take_image(self, item: BagMessage, header: Header | None) -> None:
+        if not self._is_wanted(item):
+            return
         message = self.bag.decoded(item)
         try:
             facts = image_facts(decode(message), message, item.time_ns)
