@@ -62,7 +62,8 @@ def repair(path: Path) -> str:
     broken = next((file for file in files if file.suffix in FILE_SUFFIXES), path)
     command = {
         ".mcap": f"`mcap recover {broken} -o repaired.mcap`",
-        ".db3": f"`sqlite3 {broken} .recover | sqlite3 repaired.db3`",
+        # Not .recover: many builds of sqlite3 lack what it needs.
+        ".db3": f"`sqlite3 {broken} .dump | sed 's/^ROLLBACK.*/COMMIT;/' | sqlite3 repaired.db3`",
         ".bag": f"`rosbag reindex {broken}` (ROS 1)",
     }.get(broken.suffix, f"`ros2 bag reindex {path}`")
     return f"repair it with {command}, or record it again"
