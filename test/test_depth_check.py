@@ -12,7 +12,13 @@ from test_camera_inputs import camera_info
 from test_camera_sync import depth_image
 
 from cross_view_loc.doctor.lens import circle_findings, rectified_findings
-from cross_view_loc.geometry.cameras import Camera, FisheyeCamera, PinholeCamera, from_camera_info
+from cross_view_loc.geometry.cameras import (
+    Camera,
+    EquirectangularCamera,
+    FisheyeCamera,
+    PinholeCamera,
+    from_camera_info,
+)
 from cross_view_loc.inputs.assembler import FrameAssembler
 from cross_view_loc.inputs.depth_check import depth_complaint
 from cross_view_loc.inputs.image_circle import has_black_corners
@@ -67,6 +73,28 @@ def test_depth_of_a_street_is_not_complained_about(camera: Camera) -> None:
 def test_a_wrong_unit_is_named_by_the_road_s_distance(factor, encoding, unit, camera, tilt) -> None:
     said = complaint(street(camera) * factor * tilt, encoding, camera)
     assert unit in said and f"{factor:g} times as far" in said and "have the driver send 32FC1 in metres" in said
+
+
+@pytest.mark.parametrize("camera", [PINHOLE, FISHEYE])
+@pytest.mark.parametrize("share", [1.0, 0.3])
+def test_distances_along_the_rays_are_told_from_depth(camera: Camera, share: float) -> None:
+    row, column = np.indices((120, 160)) + 0.5
+    rays, _ = camera.unproject(np.stack([column * 4.0, row * 4.0], axis=-1))
+    kept = np.random.default_rng(3).random((120, 160)) < share
+    along_rays = np.where(kept, street(camera) / np.maximum(rays[..., 2], 0.1), 0.0)
+    assert complaint(along_rays, camera=camera).startswith("seems to hold distances along the rays")
+    assert complaint(np.where(kept, street(camera), 0.0), camera=camera) == ""
+    walls = np.minimum(street(camera), 3.0 / np.maximum(np.abs(rays[..., 0] / rays[..., 2]), 1e-3))
+    assert complaint(np.where(kept, walls, 0.0), camera=camera) == "", "a street with a wall on either side"
+
+
+def test_a_panorama_s_unit_is_told_by_its_ranges() -> None:
+    panorama = EquirectangularCamera(640, 320)
+    row, column = np.indices((80, 160)) + 0.5
+    rays, _ = panorama.unproject(np.stack([column * 4.0, row * 4.0], axis=-1))
+    ranges = np.where(rays[..., 1] > 0.05, HEIGHT_M / np.maximum(rays[..., 1], 0.05), 25.0)
+    assert complaint(ranges, camera=panorama) == ""
+    assert "32FC1 seems to hold millimetres" in complaint(ranges * 1000.0, camera=panorama)
 
 
 def test_a_near_wall_or_hand_is_no_wrong_unit() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cross_view_loc.geometry.cameras import Camera
+from cross_view_loc.geometry.cameras import Camera, EquirectangularCamera, StripCamera
 from cross_view_loc.inputs.depth_images import FARTHEST_M
 from cross_view_loc.inputs.masks import shape_complaint
 
@@ -23,6 +24,9 @@ NEAR_POWER, SPREAD = 0.18, 0.2
 
 Proportional to the flat road is the road alone: a wall, or a hand before the lens, is not.
 """
+INNER_STRETCH, OUTER_STRETCH = 1.04, 1.12
+"""Distance along the ray over that along the axis, of what counts as middle and as sides."""
+RAY_SPREAD, RAY_SLACK = 0.08, 0.3
 _UNITS = {
     ("32FC1", 3): "millimetres",
     ("32FC1", 2): "centimetres",
@@ -42,13 +46,19 @@ def depth_complaint(
     shape = shape_complaint(read_m.shape, camera)
     if shape:
         return shape
-    power = _power_of_ten(read_m, camera, T_base_camera, ground_z_m)
+    road = _road(read_m, camera, T_base_camera, ground_z_m)
+    power = 0 if road is None else _power_of_ten(read_m, road)
     if power:
         kind = "32FC1" if encoding == "32FC1" else "16UC1"
         unit = _UNITS.get((kind, power), "another unit")
         return (
             f"puts the road {10.0**power:g} times as far as the camera's height does, so its {encoding} seems to hold "
             f"{unit}; have the driver send 32FC1 in metres or 16UC1 in millimetres"
+        )
+    if _has_axis(camera) and road is not None and _is_along_rays(read_m, road):
+        return (
+            "seems to hold distances along the rays, as the road's grow towards the sides; have the driver send those "
+            "along the optical axis (z), as REP 118 says"
         )
     if not np.any((read_m > 0.0) & (read_m <= FARTHEST_M)):
         return f"holds no distance up to {FARTHEST_M:g} m; check that the sensor is running and sees something"
@@ -77,10 +87,41 @@ def road_share(
     return float((most_m[road] > 0.0).mean()) if road.any() else 1.0
 
 
-def _power_of_ten(
+def _is_along_rays(read_m: NDArray[np.float32], road: _Road) -> bool:
+    """Whether distances grow from the middle to the sides as those along the rays do, against those along the axis.
+
+    Where the road is so crowned, or walls so near, that it is neither, it is not said.
+    """
+    outer, inner = road.stretch > OUTER_STRETCH, road.stretch < INNER_STRETCH
+    if min(np.count_nonzero(outer), np.count_nonzero(inner)) < FEWEST:
+        return False
+    ratio, stretch = np.log(road.ratio(read_m)), np.log(road.stretch)
+    low, high = np.quantile(ratio[outer] - stretch[outer], (0.25, 0.75))
+    growth = float(np.median(ratio[outer]) - np.median(ratio[inner]))
+    per_stretch = growth / float(np.median(stretch[outer]) - np.median(stretch[inner]))
+    return high - low < RAY_SPREAD and abs(per_stretch - 1.0) < RAY_SLACK
+
+
+@dataclass(frozen=True)
+class _Road:
+    """Pixels (N,) of a depth image that show the road if it is flat."""
+
+    row: NDArray[np.int64]
+    column: NDArray[np.int64]
+    slope: NDArray[np.float64]
+    """Metres of depth are 1 over it."""
+    stretch: NDArray[np.float64]
+    """Distance along the ray over depth."""
+
+    def ratio(self, read_m: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(N,) what was read over the flat road's depth."""
+        return np.asarray(read_m[self.row, self.column] * self.slope, dtype=np.float64)
+
+
+def _road(
     read_m: NDArray[np.float32], camera: Camera, T_base_camera: NDArray[np.float64], ground_z_m: float
-) -> int:
-    """Exponent of the factor between depth and the flat road's; 0 when it is about one, or nothing tells."""
+) -> _Road | None:
+    """Known pixels of the road, at most about MOST of them; None where there are too few."""
     height, width = read_m.shape
     known = np.flatnonzero(read_m > 0.0)
     # Every so manyth known pixel; an odd step, so that it does not stay in the same columns.
@@ -88,13 +129,25 @@ def _power_of_ten(
     row, column = np.divmod(known, width)
     pixels = np.stack([(column + 0.5) * (camera.width / width), (row + 0.5) * (camera.height / height)], axis=-1)
     rays, seen = camera.unproject(pixels)
-    ahead = seen & (rays[:, 2] > 0.1)
-    descent = -(rays @ T_base_camera[2, :3]) / np.where(ahead, rays[:, 2], 1.0)
+    if _has_axis(camera):
+        seen = seen & (rays[:, 2] > 0.1)
+        rays = rays / np.where(seen, rays[:, 2], 1.0)[:, None]
+    descent = -(rays @ T_base_camera[2, :3])
     above_m = float(T_base_camera[2, 3]) - ground_z_m
-    road = ahead & (descent * ROAD_TO_M > above_m) & (descent * ROAD_FROM_M < above_m)
+    road = seen & (descent * ROAD_TO_M > above_m) & (descent * ROAD_FROM_M < above_m)
     if np.count_nonzero(road) < FEWEST or above_m <= 0.0:
-        return 0
-    ratio = np.log10(read_m[row[road], column[road]] * descent[road] / above_m)
+        return None
+    return _Road(row[road], column[road], descent[road] / above_m, np.linalg.norm(rays[road], axis=1))
+
+
+def _has_axis(camera: Camera) -> bool:
+    """Whether depth is along an optical axis; around a panorama it can only be along the rays."""
+    return not isinstance(camera, EquirectangularCamera | StripCamera)
+
+
+def _power_of_ten(read_m: NDArray[np.float32], road: _Road) -> int:
+    """Exponent of the factor between depth and the flat road's; 0 when it is about one, or nothing tells."""
+    ratio = np.log10(road.ratio(read_m))
     low, middle, high = (float(value) for value in np.quantile(ratio, (0.25, 0.5, 0.75)))
     power = round(middle)
     return power if abs(middle - power) < NEAR_POWER and high - low < SPREAD and math.isfinite(middle) else 0

@@ -39,8 +39,8 @@ class InputSettings:
     depth_topic: str = setting(
         "",
         _TOPICS,
-        "Measured depth registered to the image (sensor_msgs/Image, 16UC1 mm or 32FC1 m), used where it has the "
-        "image's stamp; empty = none.",
+        "Measured depth registered to the image (sensor_msgs/Image, 16UC1 mm or 32FC1 m; may be sparse, as LiDAR "
+        "projected into it), used where it has the image's stamp; what it leaves out, depth estimates; empty = none.",
     )
     rectified: str = setting(
         "auto",
