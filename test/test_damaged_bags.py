@@ -33,6 +33,12 @@ class Believer:
         return Estimate(frames[0].stamp_ns, prior.east_m, prior.north_m, prior.yaw_rad, covariance, accepted=True)
 
 
+def as_ros1(source: Path, file: Path, compression: str | None = None) -> Path:
+    ros1, store = get_typestore(Stores.ROS1_NOETIC), get_typestore(Stores.ROS2_JAZZY)
+    convert([source], file, "", 9, compression, "", store, ros1, [], [], [], [])
+    return file
+
+
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(localizer, "Localizer", Believer)
@@ -53,6 +59,11 @@ def summary() -> dict:
 def long_original(tmp_path_factory) -> Path:
     """Several chunks of a megabyte."""
     return write_bag2(tmp_path_factory.mktemp("long") / "long", drive(40.0))
+
+
+@pytest.fixture(scope="module")
+def long_ros1(tmp_path_factory, long_original) -> Path:
+    return as_ros1(long_original, tmp_path_factory.mktemp("ros1") / "old.bag")
 
 
 @pytest.fixture
@@ -117,6 +128,22 @@ def test_an_mcap_that_was_cut_off_is_read_up_to_the_cut(kind, long_drive, place,
     assert any("is cut off" in sentence for sentence in failed)
 
 
+def test_the_last_part_of_a_split_bag_may_be_cut(place):
+    items = drive(40.0)
+    folder = write_bag2(place / "drive", items[: len(items) // 2])
+    rest = write_bag2(place / "rest", items[len(items) // 2 :])
+    last = cut(Path(shutil.move(next(rest.glob("*.mcap")), folder / "drive_1.mcap")))
+    text = (folder / "metadata.yaml").read_text()
+    (folder / "metadata.yaml").write_text(text.replace("- drive.mcap", "- drive.mcap\n  - drive_1.mcap"))
+    with Bag(folder) as bag:
+        times = [item.time_ns for item in bag.serialized(["/odom"])]
+        assert f"mcap recover {last}" in bag.cut
+    assert 1000 < len(times) < 1800
+    assert times == sorted(times)
+    assert run(folder) == 1
+    assert 100 < summary()["images"]["accepted"] < 180
+
+
 def test_a_stretch_before_the_cut_is_whole(long_drive):
     cut(next(long_drive.glob("*.mcap")))
     assert main(["run", "drive", "--map", "map.mbtiles", "--out", "out", "--duration", "3"]) == 0
@@ -134,11 +161,12 @@ def test_messages_out_of_order_in_a_cut_file_come_in_order(place):
 
 
 @pytest.mark.parametrize("kind", ["plain", "lz4", "never ended", "zeros at the end"])
-def test_a_ros_1_bag_that_was_cut_off_is_read_up_to_the_cut(kind, long_drive, place):
-    ros1, store = get_typestore(Stores.ROS1_NOETIC), get_typestore(Stores.ROS2_JAZZY)
+def test_a_ros_1_bag_that_was_cut_off_is_read_up_to_the_cut(kind, long_original, long_ros1, place):
     file = place / "old.bag"
-    compression = "lz4" if kind == "lz4" else None
-    convert([long_drive], file, "", 9, compression, "", store, ros1, [], [], [], [])
+    if kind == "lz4":
+        as_ros1(long_original, file, "lz4")
+    else:
+        shutil.copy(long_ros1, file)
     whole = odometry_of(file)
     cut(file)
     if kind == "never ended":  # as its recorder begins it: no place of an index, no counts
@@ -173,8 +201,7 @@ def test_a_database_that_was_cut_off_names_what_repairs_it(place, capsys):
 def test_nothing_whole_before_the_cut_is_said(place, name, capsys):
     folder, file = write_bag2(place / "drive", drive()), place / name
     if name == "old.bag":
-        ros1, store = get_typestore(Stores.ROS1_NOETIC), get_typestore(Stores.ROS2_JAZZY)
-        convert([folder], file, "", 9, None, "", store, ros1, [], [], [], [])
+        as_ros1(folder, file)
     else:
         file.write_bytes(next(folder.glob("*.mcap")).read_bytes())
     for share in (0.5, 0.02, 0.0):

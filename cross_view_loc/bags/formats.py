@@ -58,8 +58,10 @@ def indexable_files(path: Path) -> list[Path]:
 
 def repair(path: Path) -> str:
     """The command that repairs a damaged bag of this format, as the end of a sentence."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    broken = next((file for file in files if file.suffix in FILE_SUFFIXES), path)
+    files = [file for file in sorted(path.iterdir()) if file.suffix in FILE_SUFFIXES] if path.is_dir() else [path]
+    broken = files[0] if files else path
+    if len(files) > 1:
+        broken = broken.with_name(f"FILE{broken.suffix}")  # which of them is not known
     command = {
         ".mcap": f"`mcap recover {broken} -o repaired.mcap`",
         # Not .recover: many builds of sqlite3 lack what it needs.
