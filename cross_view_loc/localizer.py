@@ -100,8 +100,8 @@ class Localizer:
             if depth
             else choose_depth(names, folder, self.device, self.settings.depth_scale)
         )
-        self.depth, self.depth_notice = chosen.source, chosen.notice
-        """The notice says which depth source stands in for which, and why; empty when the first one serves."""
+        self.depth, self.depth_name, self.depth_notice = chosen.source, chosen.name, chosen.notice
+        """The name is that of the source which serves; the notice says what it stands in for, and why, if it does."""
         self.calibration = read_calibration(metadata, self.depth.kind, self.settings.estimator)
         self.aerial = AerialFeatureCache(aerial_map, self.matcher, self.device)
         self.published = load_published(self.settings, self.device)

@@ -11,11 +11,13 @@ from cross_view_loc.depth.learned import LearnedDepth
 from cross_view_loc.depth.source import FlatGround
 from cross_view_loc.depth.spec import parse_depth
 from cross_view_loc.errors import InputError, ModelError
+from cross_view_loc.evaluation.runs import depth_served, run_row
 from cross_view_loc.localizer import Localizer
 from cross_view_loc.models.lock import Lock, LockedFile, sha256_of, write_lock
 from cross_view_loc.models.registry import DEPTH_MODELS, MODELS
 from cross_view_loc.models.store import accept_licence, models_folder, repository_folder
 from cross_view_loc.networks.weights import SHIPPED
+from cross_view_loc.report.write import weights_text
 from cross_view_loc.settings import Settings
 
 
@@ -103,6 +105,16 @@ def test_the_localizer_goes_on_and_says_what_stands_in():
     assert isinstance(localizer.depth, FlatGround)
     assert localizer.depth_notice.startswith("depth 'flat' stands in for 'hf:nobody/nothing'")
     assert Localizer(Nowhere(), Settings(depth="flat").localizer_settings()).depth_notice == ""
+    served = depth_served(localizer)
+    assert served == {"depth": "flat", "depth_notice": localizer.depth_notice}
+    row = run_row([], None, settings, bag="drive", **served)
+    assert (row["depth"], row["depth_notice"], row["bag"]) == ("flat", localizer.depth_notice, "drive")
+    assert "depth" not in weights_text(settings, "flat") and "depth hf:nobody/nothing" in weights_text(settings)
+
+
+def test_a_row_without_a_stand_in_names_the_depth_of_the_settings():
+    row = run_row([], None, Settings(depth="flat"), **depth_served(Nowhere()))
+    assert row["depth"] == "flat" and "depth_notice" not in row
 
 
 def install(name: str) -> Path:

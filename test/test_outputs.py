@@ -72,13 +72,14 @@ def test_fix_is_the_estimates_place_with_its_covariance_in_enu() -> None:
 
 
 def test_status_says_the_state_first_and_why_an_estimate_was_refused() -> None:
-    refused = dataclasses.replace(estimate(), accepted=False, reason="ambiguous: 0.4")
+    refused = dataclasses.replace(estimate(), accepted=False, reason="ambiguous: 0.4", scale=1.03, scale_std=0.02)
     message = status_message(
         "localizer: state", "lost", "no accepted estimate for 3.2 s", Located(refused, SEARCH), 0.05
     )
     assert message.message.startswith("lost: ") and message.level == DiagnosticStatus.WARN
     values = {item.key: item.value for item in message.values}
     assert values["refused because"] == "ambiguous: 0.4" and values["search radius (m)"] == "8.0"
+    assert (values["scale"], values["scale std"]) == (f"{refused.scale:.4f}", f"{refused.scale_std:.4f}")
     assert values["latency (s)"] == "0.050" and float(values["position std (m)"]) == pytest.approx(0.3115, abs=0.001)
 
 

@@ -231,6 +231,19 @@ def test_a_bag_damaged_half_way_gives_a_partial_result_and_a_failure(words, caps
     assert "the truth cannot be read: the bag is damaged" in Path("out/report.html").read_text()
 
 
+def test_results_name_the_depth_that_served_and_why(words, monkeypatch, caplog):
+    notice = "depth 'flat' stands in for 'depth-pro': the model is not here"
+    monkeypatch.setattr(Believer, "depth_name", "flat", raising=False)
+    monkeypatch.setattr(Believer, "depth_notice", notice, raising=False)
+    assert main([*words, "--out", "flat"]) == 0
+    summary = json.loads(Path("flat/metrics.json").read_text())
+    (row,) = summary["results"]
+    assert (row["depth"], row["depth_notice"]) == ("flat", notice)
+    assert notice in summary["assumptions"]
+    assert "stands in for" in Path("flat/report.html").read_text()
+    assert [record.getMessage() for record in caplog.records].count(notice) == 1
+
+
 def test_records_keep_no_matches(words):
     """A long drive's matches would fill the memory: 200 for each image."""
     from cross_view_loc.bags.offline import open_run

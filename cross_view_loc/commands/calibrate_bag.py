@@ -26,7 +26,7 @@ from cross_view_loc.evaluation.bag_calibration import (
     static_transform_command,
 )
 from cross_view_loc.evaluation.map_offset import estimate_map_offset, yaml_advice
-from cross_view_loc.evaluation.runs import record_errors, run_row, truth_at
+from cross_view_loc.evaluation.runs import depth_served, record_errors, run_row, truth_at
 
 
 def calibrate(
@@ -61,7 +61,7 @@ def calibrate(
     before = run_with_bar(offline.runner(localizer.locate, stride), *second)
     after = _run(offline, settings, source, correction, stride, second)
     rows = [
-        run_row(part, truth.poses, settings, part=name, **setting)
+        run_row(part, truth.poses, settings, part=name, **setting, **depth_served(localizer))
         for name, part in (("second half, before", before), ("second half, after", after))
     ]
     return rows, fitted

@@ -8,6 +8,11 @@ from cross_view_loc.depth.spec import parse_depth
 from cross_view_loc.errors import InputError
 
 HELP = "learned, flat, a name of `models list`, hf:FOLDER_OR_NAME or onnx:FILE (default learned)"
+PAIRS_HELP = (
+    "learned, flat, a name of `models list`, hf:FOLDER_OR_NAME, onnx:FILE, or precomputed:DIR, which `cross_view_loc "
+    "depth` wrote or which has its layout; repeatable; default learned"
+)
+"""Of the commands whose images are those of a data set."""
 
 
 def depth_name(text: str) -> str:

@@ -24,7 +24,7 @@ from cross_view_loc.commands.run import check_span, run_with_bar, show_guesses
 from cross_view_loc.commands.tables import text_table
 from cross_view_loc.errors import InputError
 from cross_view_loc.evaluation.map_offset import estimate_map_offset, yaml_advice
-from cross_view_loc.evaluation.runs import TRUTH_GAP_NS, run_row
+from cross_view_loc.evaluation.runs import TRUTH_GAP_NS, depth_served, run_row
 from cross_view_loc.settings import Settings, parameter_file_text
 from cross_view_loc.tracking.tracked import Locate
 
@@ -70,12 +70,12 @@ def execute(options: argparse.Namespace) -> int:
         localizer = offline.localizer()
         records = run_with_bar(offline.runner(localizer.locate, options.stride), *span)
         refuse_truth_of_elsewhere(truth, [record.prior for record in records if record.prior], TRUTH_GAP_NS)
-        rows = [run_row(records, truth.poses, offline.settings, bag=str(options.bag), against=truth.name)]
+        named = {"bag": str(options.bag), "against": truth.name}
+        rows = [run_row(records, truth.poses, offline.settings, **named, **depth_served(localizer))]
         summary: dict[str, Any] = {"results": rows, "map_offset": _offset(offline, records, truth)}
         if options.fuse:
             rows += _fused_rows(offline, records, truth, span, options)
         if options.calibrate:
-            named = {"bag": str(options.bag), "against": truth.name}
             more, summary["calibration"] = calibrate(offline, truth, span, options.stride, **named)
             rows += more
         if options.out:

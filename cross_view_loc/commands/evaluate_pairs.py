@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from cross_view_loc import __version__
-from cross_view_loc.commands.depth_option import depth_name
+from cross_view_loc.commands.depth_option import PAIRS_HELP, depth_name
 from cross_view_loc.commands.pair_tables import describe
 from cross_view_loc.errors import InputError, MissingInputError
 from cross_view_loc.settings import parameter_named
@@ -75,9 +75,7 @@ def _configure(parser: argparse.ArgumentParser, root: str) -> None:
         "--model", action="append", help="town, a folder of weights or imported Loc² weights; repeatable; default town"
     )
     parser.add_argument("--backbone", default="", metavar="DIR|NAME", help="of imported weights")
-    parser.add_argument(
-        "--depth", action="append", type=depth_name, metavar="NAME", help="as everywhere; repeatable; default learned"
-    )
+    parser.add_argument("--depth", action="append", type=depth_name, metavar="NAME", help=PAIRS_HELP)
     parser.add_argument("--estimator", choices=parameter_named("estimator").choices, default="consensus")
     parser.add_argument("--frames", type=int, metavar="N", help="only N evenly spaced frames an area")
     parser.add_argument("--stride", type=int, default=1, metavar="N", help="only every Nth frame (%(default)s)")

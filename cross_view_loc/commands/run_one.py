@@ -32,6 +32,7 @@ from cross_view_loc.bags.results import (
 )
 from cross_view_loc.bags.runner import BagRunner, read_truth
 from cross_view_loc.errors import InputError
+from cross_view_loc.evaluation.runs import depth_served, run_row
 from cross_view_loc.geometry.transforms import Matrix
 from cross_view_loc.inputs.stamps import Timeline
 from cross_view_loc.settings import Settings, parameter_file_text
@@ -84,7 +85,7 @@ def run_bag(
             seconds = time.perf_counter() - started
             records = [_first_timed(record, journal) for record in records]
         truth, no_truth = _truth(offline)
-        summary = _summary(offline, runner, records, truth, where, seconds) | {
+        summary = _summary(offline, runner, records, truth, where, seconds, depth_served(localizer)) | {
             "partial": partial or False,
             "no_truth": no_truth,
         }
@@ -150,7 +151,7 @@ def _journal(folder: Path, offline: OfflineRun, options: argparse.Namespace, loc
         "version": __version__,
         "bag": [str(offline.bag.path.resolve()), offline.bag.start_ns, offline.bag.end_ns],
         "configuration": parameter_file_text(offline.settings),
-        "weights": weights_text(offline.settings),
+        "weights": weights_text(offline.settings, getattr(localizer, "depth_name", "")),
         "--start, --duration or --stride": [options.start, options.duration, options.stride],
     }
     journal = Journal(folder / journals.FILE_NAME, about, localizer.locate, localizer.follow)
@@ -198,11 +199,12 @@ def _summary(
     truth: Timeline[Matrix] | None,
     folder: Path,
     seconds: float,
+    depth: dict[str, str],
 ) -> dict[str, Any]:
-    from cross_view_loc.evaluation.runs import run_row
-
+    notice = depth.get("depth_notice", "")
+    assumed = ({notice: len(records)} if notice else {}) | dict(runner.assumed.most_common())
     return {
-        "results": [run_row(records, truth, offline.settings, bag=str(offline.bag.path))],
+        "results": [run_row(records, truth, offline.settings, bag=str(offline.bag.path), **depth)],
         "out": str(folder),
         "map_origin": {**dataclasses.asdict(offline.projection.origin), "from": offline.origin_from},
         "topics": dataclasses.asdict(offline.topics),
@@ -210,7 +212,7 @@ def _summary(
         "reasons": dict(reasons(records).most_common()),
         "images_per_second": round(len(records) / max(seconds, 1e-9), 3),
         "unusable_messages": dict(runner.unusable.most_common()),
-        "assumptions": dict(runner.assumed.most_common()),
+        "assumptions": assumed,
         "unreadable_messages": offline.bag.unreadable,
         "map_problems": list(offline.source.problems),
     }

@@ -50,13 +50,26 @@ def record_trajectory(records: Sequence[FrameRecord], truth: Timeline[Matrix]) -
     return trajectory_error([estimate for estimate, _ in pairs], [place for _, place in pairs])
 
 
+def depth_served(localizer: object) -> dict[str, str]:
+    """For `run_row`: the depth source that served, and where another was asked for, why this one stands in for it.
+
+    Empty for a stand-in of a localizer that has no depth.
+    """
+    name, notice = getattr(localizer, "depth_name", ""), getattr(localizer, "depth_notice", "")
+    return ({"depth": name} if name else {}) | ({"depth_notice": notice} if notice else {})
+
+
 def run_row(
     records: Sequence[FrameRecord], truth: Timeline[Matrix] | None, settings: Settings, **setting: object
 ) -> dict[str, object]:
-    """One row of figures; without truth those of errors are None. `frames` and `accepted` count every image."""
+    """One row of figures; without truth those of errors are None. `frames` and `accepted` count every image.
+
+    `setting` names what was measured; its `depth` (`depth_served`) takes the place of what the settings asked for.
+    """
     errors = [] if truth is None else record_errors(records, truth)
     trajectory = trajectory_error([], []) if truth is None else record_trajectory(records, truth)
-    row = summarize(errors, protocol="bag", depth=settings.depth, estimator=settings.estimator, **setting)
+    named = {"protocol": "bag", "depth": settings.depth, "estimator": settings.estimator} | setting
+    row = summarize(errors, **named)
     seconds = [record.seconds for record in records if record.estimate is not None]
     quantiles = np.quantile(seconds, [0.5, 0.95]).round(4) if seconds else [None, None]
     return (

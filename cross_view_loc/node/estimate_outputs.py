@@ -5,7 +5,9 @@
 ~/odometry   nav_msgs/Odometry, pose of base_frame in map_frame (parameter publish_odometry): accepted estimates; the
              twist is not estimated, and its covariance says so
 ~/status     diagnostic_msgs/DiagnosticStatus for every image: the message begins with the state's word (waiting,
-             searching, tracking, lost), level OK, or WARN when lost and ERROR when waiting
+             searching, tracking, lost), level OK, or WARN when lost and ERROR when waiting; the values of an estimate
+             are its gate's, its deviations, the search, and `scale`, `scale std`: by how much the depth's metres had
+             to be stretched to fit the map, and the deviation of that (1 when the depth is right)
 ~/latency_s  std_msgs/Float64: seconds from the image's stamp to its pose
 """
 
@@ -69,6 +71,8 @@ def status_message(
             "inlier ratio": f"{estimate.inlier_ratio:.3f}",
             "position std (m)": f"{std_m:.3f}",
             "heading std (deg)": f"{math.degrees(math.sqrt(max(float(estimate.covariance[2, 2]), 0.0))):.3f}",
+            "scale": f"{estimate.scale:.4f}",
+            "scale std": f"{estimate.scale_std:.4f}",
             "search radius (m)": f"{search.radius_m:.1f}",
             "search heading range (deg)": f"{math.degrees(search.yaw_range_rad):.1f}",
         }

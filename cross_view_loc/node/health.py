@@ -15,6 +15,7 @@ why); while the node is not active, `lifecycle` alone:
     ERROR  images arrive but none could be localized for `input_timeout_s`: the missing input, the missing imagery,
            the clock that differs or the failure is named.
     WARN   fewer than half of the last 50 estimates were accepted (the last reason is named); TF is held back.
+           Its values name the depth source that serves, beside counts and durations.
 `tracker`
     WARN   the state is lost, or waiting for an input, which is named.
 `map`

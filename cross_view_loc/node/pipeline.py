@@ -163,9 +163,10 @@ class Pipeline:
         return [*self.assembler.warnings.values(), *filter(None, [self.waits_for, depth_notice]), *waits]
 
     def counts(self) -> dict[str, str]:
-        """Images that were dropped, by name."""
+        """Images that were dropped, by name, and the depth source that serves."""
         dropped = {} if self.worker is None else {"replaced by newer images": str(self.worker.dropped)}
-        return dropped | ({"without a group": str(self._groups.unpaired)} if self.settings.cameras else {})
+        dropped |= {"without a group": str(self._groups.unpaired)} if self.settings.cameras else {}
+        return dropped | {"depth source": getattr(self._localizer, "depth_name", "unknown")}
 
     # --- executor's callbacks: short ---
 

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def write_report(
         layer=cut_map_layer(aerial, _track(records)),
         pictures=draw_panels(offline, locate, choose(records, truth)),
         configuration=parameter_file_text(offline.settings),
-        facts=facts(offline, records),
+        facts=facts(offline, records, row),
         partial=partial,
     )
     path = folder / FILE_NAME
@@ -63,8 +63,8 @@ def write_report(
     return path
 
 
-def facts(offline: OfflineRun, records: Sequence[FrameRecord]) -> list[tuple[str, str]]:
-    """What the result depends on, as names and values for people."""
+def facts(offline: OfflineRun, records: Sequence[FrameRecord], row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the result depends on, as names and values for people; `row` tells which depth source served."""
     settings, origin = offline.settings, offline.projection.origin
     topics = {
         name: ", ".join(value) if isinstance(value, tuple) else value
@@ -81,7 +81,8 @@ def facts(offline: OfflineRun, records: Sequence[FrameRecord]) -> list[tuple[str
             f"{offline.origin_from}; {settings.map_projection})",
         ),
         ("topics", "; ".join(f"{name}: {value}" for name, value in topics.items())),
-        ("weights", weights_text(settings)),
+        ("depth", str(row.get("depth_notice") or row.get("depth", settings.depth))),
+        ("weights", weights_text(settings, str(row.get("depth", "")))),
         ("machine", f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}; device {settings.device}"),
         ("versions", versions_text()),
     ]
@@ -100,17 +101,18 @@ def versions_text() -> str:
     return ", ".join(told)
 
 
-def weights_text(settings: Settings) -> str:
-    """Files and the beginnings of their SHA-256 sums."""
+def weights_text(settings: Settings, depth: str = "") -> str:
+    """Files and the beginnings of their SHA-256 sums; `depth` served, where not that of the settings."""
+    depth = depth or settings.depth
     folder = Path(settings.weights_dir) if settings.weights_dir else SHIPPED
-    files = [folder / MATCHER_FILE] + ([folder / DEPTH_FILE] if settings.depth == "learned" else [])
+    files = [folder / MATCHER_FILE] + ([folder / DEPTH_FILE] if depth == "learned" else [])
     files += [Path(settings.loc2_weights)] if settings.loc2_weights else []
     told = [
         f"{path.name} (sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}…)"
         for path in files
         if path.is_file()
     ]
-    return ", ".join(told if settings.depth in ("learned", "flat") else [*told, f"depth {settings.depth}"])
+    return ", ".join(told if depth in ("learned", "flat") else [*told, f"depth {depth}"])
 
 
 def _track(records: Sequence[FrameRecord]) -> np.ndarray:
