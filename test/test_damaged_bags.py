@@ -58,7 +58,7 @@ def summary() -> dict:
 @pytest.fixture(scope="module")
 def long_original(tmp_path_factory) -> Path:
     """Several chunks of a megabyte."""
-    return write_bag2(tmp_path_factory.mktemp("long") / "long", drive(40.0))
+    return write_bag2(tmp_path_factory.mktemp("long") / "long", drive(28.0))
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +80,9 @@ def test_a_zeroed_block_is_not_passed_over_in_silence(long_drive, capsys):
         with Bag("holed.mcap") as bag, pytest.raises(InputError, match="damaged") as caught:
             list(bag.messages(["/odom"]))
         told.append(str(caught.value))
-        if "of the 2001 messages on /odom" in told[-1]:
+        if "of the 1401 messages on /odom" in told[-1]:
             break
-    assert "of the 2001 messages on /odom" in told[-1], "one of the nine is what no library notices"
+    assert "of the 1401 messages on /odom" in told[-1], "one of the nine is what no library notices"
     assert run("holed.mcap") == 1
     assert "damaged: it gives" in summary()["partial"]
     assert "mcap recover holed.mcap" in capsys.readouterr().err
@@ -114,14 +114,14 @@ def test_an_mcap_that_was_cut_off_is_read_up_to_the_cut(kind, long_drive, place,
         (folder / "metadata.yaml").unlink()
     bag = file if kind in ("file", "zeros at the end") else folder
     read = odometry_of(bag)
-    assert 0.2 * len(whole) < len(read) < 0.7 * len(whole)
+    assert 0.2 * len(whole) < len(read) < 0.8 * len(whole)
     assert read == whole[: len(read)]
     assert run(bag) == 1
     told = summary()
     assert "is cut off" in told["partial"]
     assert f"mcap recover {file} -o" in told["partial"]
     assert told["results"][0]["position_median_m"] is not None, "the truth up to the cut serves"
-    assert 40 < told["images"]["accepted"] < 140
+    assert 30 < told["images"]["accepted"] < 115
     assert "--resume" not in capsys.readouterr().err
     assert main(["doctor", str(bag), "--map", "map.mbtiles", "--quick", "--json"]) == 1
     failed = [each["sentence"] for each in json.loads(capsys.readouterr().out)["findings"] if each["level"] == "FAIL"]
@@ -129,19 +129,19 @@ def test_an_mcap_that_was_cut_off_is_read_up_to_the_cut(kind, long_drive, place,
 
 
 def test_the_last_part_of_a_split_bag_may_be_cut(place):
-    items = drive(40.0)
+    items = drive(28.0)
     folder = write_bag2(place / "drive", items[: len(items) // 2])
     rest = write_bag2(place / "rest", items[len(items) // 2 :])
-    last = cut(Path(shutil.move(next(rest.glob("*.mcap")), folder / "drive_1.mcap")))
+    last = cut(Path(shutil.move(next(rest.glob("*.mcap")), folder / "drive_1.mcap")), 0.9)
     text = (folder / "metadata.yaml").read_text()
     (folder / "metadata.yaml").write_text(text.replace("- drive.mcap", "- drive.mcap\n  - drive_1.mcap"))
     with Bag(folder) as bag:
         times = [item.time_ns for item in bag.serialized(["/odom"])]
         assert f"mcap recover {last}" in bag.cut
-    assert 1000 < len(times) < 1800
+    assert 1000 < len(times) < 1300
     assert times == sorted(times)
     assert run(folder) == 1
-    assert 100 < summary()["images"]["accepted"] < 180
+    assert 100 < summary()["images"]["accepted"] < 130
 
 
 def test_a_stretch_before_the_cut_is_whole(long_drive):
@@ -151,7 +151,7 @@ def test_a_stretch_before_the_cut_is_whole(long_drive):
 
 
 def test_messages_out_of_order_in_a_cut_file_come_in_order(place):
-    items = drive(40.0)
+    items = drive(28.0)
     for at in range(0, len(items) - 1, 7):
         items[at], items[at + 1] = items[at + 1], items[at]
     with Bag(cut(next(write_bag2(place / "drive", items).glob("*.mcap")))) as bag:
@@ -178,11 +178,11 @@ def test_a_ros_1_bag_that_was_cut_off_is_read_up_to_the_cut(kind, long_original,
     if kind == "zeros at the end":
         file.write_bytes(file.read_bytes() + bytes(5000))
     read = odometry_of(file)
-    assert 0.2 * len(whole) < len(read) < 0.7 * len(whole)
+    assert 0.2 * len(whole) < len(read) < 0.8 * len(whole)
     assert read == whole[: len(read)]
     assert run(file) == 1
     assert f"rosbag reindex {file}" in summary()["partial"]
-    assert 40 < summary()["images"]["accepted"] < 140
+    assert 30 < summary()["images"]["accepted"] < 115
 
 
 def test_a_database_that_was_cut_off_names_what_repairs_it(place, capsys):
