@@ -51,7 +51,7 @@ def recorded(vehicle: Vehicle) -> Iterator[tuple[str, str, object]]:
 class Recording:
     """As much of a bag as the runner asks for."""
 
-    path, start_ns, end_ns = "recording", START, START + STEPS * SECOND
+    path, start_ns, end_ns, cut = "recording", START, START + STEPS * SECOND, ""
 
     def __init__(self, items: list[tuple[str, str, object]]) -> None:
         self.items = items
