@@ -21,7 +21,7 @@ import torch
 
 from cross_view_loc.aerial.patch import Patch
 from cross_view_loc.aerial.resolution import imagery_variance_m2
-from cross_view_loc.depth.choose import ChosenDepth, choose_depth
+from cross_view_loc.depth.choose import NO_TILT, ChosenDepth, choose_depth
 from cross_view_loc.depth.road import level_by_road
 from cross_view_loc.depth.source import DepthSource, forget_frames
 from cross_view_loc.errors import InputError, NoImageryError
@@ -100,6 +100,8 @@ class Localizer:
             if depth
             else choose_depth(names, folder, self.device, self.settings.depth_scale)
         )
+        if self.settings.attitude == "estimated" and chosen.notice and chosen.source.kind == "flat":
+            chosen = replace(chosen, notice=f"{chosen.notice}; {NO_TILT}")
         self.depth, self.depth_name, self.depth_notice = chosen.source, chosen.name, chosen.notice
         """The name is that of the source which serves; the notice says what it stands in for, and why, if it does."""
         self.calibration = read_calibration(metadata, self.depth.kind, self.settings.estimator)

@@ -13,6 +13,7 @@ from cross_view_loc.depth.spec import parse_depth
 from cross_view_loc.errors import InputError, ModelError
 from cross_view_loc.evaluation.runs import depth_served, run_row
 from cross_view_loc.localizer import Localizer
+from cross_view_loc.models.installed import find_named
 from cross_view_loc.models.lock import Lock, LockedFile, sha256_of, write_lock
 from cross_view_loc.models.registry import DEPTH_MODELS, MODELS
 from cross_view_loc.models.store import accept_licence, models_folder, repository_folder
@@ -110,6 +111,32 @@ def test_the_localizer_goes_on_and_says_what_stands_in():
     row = run_row([], None, settings, bag="drive", **served)
     assert (row["depth"], row["depth_notice"], row["bag"]) == ("flat", localizer.depth_notice, "drive")
     assert "depth" not in weights_text(settings, "flat") and "depth hf:nobody/nothing" in weights_text(settings)
+
+
+def test_flat_ground_that_stands_in_says_that_the_tilt_is_not_estimated():
+    asked = {"depth": "depth-pro", "depth_fallback": ["flat"], "threads": 1}
+    estimated = Settings.from_mapping(asked | {"attitude": "estimated"})
+    assert "flat ground shows no tilt" in Localizer(Nowhere(), estimated.localizer_settings()).depth_notice
+    assert "tilt" not in Localizer(Nowhere(), Settings.from_mapping(asked).localizer_settings()).depth_notice
+
+
+@pytest.mark.parametrize("variable", ["HF_HUB_CACHE", "HF_HOME"])
+def test_a_licence_is_asked_for_of_what_another_program_fetched(tmp_path, monkeypatch, variable):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    with pytest.raises(
+        ModelError, match=r"'some/body' is no folder and not on this machine; run .*models fetch some/b"
+    ):
+        make_depth("hf:some/body", SHIPPED, "cpu")
+    cache = tmp_path / ("elsewhere" if variable == "HF_HUB_CACHE" else "hub")
+    monkeypatch.setenv(variable, str(cache if variable == "HF_HUB_CACHE" else tmp_path))
+    (cache / "models--some--body").mkdir(parents=True)
+    (cache / "models--Intel--dpt-large").mkdir()
+    with pytest.raises(ModelError, match=r"licence of the model 'some/body'.* has not been accepted; run .*which asks"):
+        make_depth("hf:some/body", SHIPPED, "cpu")
+    accept_licence("some/body", "other")
+    assert find_named("some/body") == ("some/body", "some/body", "other")
+    assert find_named("Intel/dpt-large")[2] == "Apache-2.0", "an open licence is not asked about"
 
 
 def test_a_row_without_a_stand_in_names_the_depth_of_the_settings():

@@ -14,7 +14,7 @@ import torch
 import transformers as t
 from test_views import frame_of
 
-from cross_view_loc.depth.source import FlatGround
+from cross_view_loc.depth.source import Depth, FlatGround
 from cross_view_loc.errors import InputError, ModelError
 from cross_view_loc.geometry.cameras import PinholeCamera
 from cross_view_loc.matching.encoders import load_matcher
@@ -37,7 +37,7 @@ def save_segformer(folder: Path, labels: dict[int, str] = LABELS) -> Path:
 
 
 def save_upernet(folder: Path) -> Path:
-    torch.manual_seed(1)
+    torch.manual_seed(6)
     backbone = t.ConvNextConfig(
         num_channels=3, depths=[1, 1, 1, 1], hidden_sizes=[8, 8, 8, 8],
         out_features=["stage1", "stage2", "stage3", "stage4"],
@@ -69,7 +69,7 @@ def pictures(count: int = 2, height: int = 48, width: int = 80) -> np.ndarray:
 def test_what_moves_is_what_the_library_s_own_steps_call_so(save, tmp_path: Path) -> None:
     folder = save(tmp_path / "tiny")
     segmenter = HuggingFaceSegmenter(folder)
-    assert segmenter.moving_ids == [1, 3, 5]
+    assert segmenter.moving_ids == [1, 3, 5] and segmenter.left_out_ids == [1, 3, 4, 5]
     images = pictures()
     found = segmenter(images)
     model = t.AutoModelForSemanticSegmentation.from_pretrained(folder).eval()
@@ -77,7 +77,7 @@ def test_what_moves_is_what_the_library_s_own_steps_call_so(save, tmp_path: Path
     with torch.no_grad():
         output = model(**processor(images=list(images), return_tensors="pt", input_data_format="channels_last"))
     classes = processor.post_process_semantic_segmentation(output, target_sizes=[(48, 80)] * 2)
-    expected = np.stack([np.isin(each.numpy(), [1, 3, 5]) for each in classes])
+    expected = np.stack([np.isin(each.numpy(), [1, 3, 4, 5]) for each in classes])
     assert found.shape == (2, 48, 80) and 0.05 < found.mean() < 0.95
     np.testing.assert_array_equal(found, expected)
     many = np.concatenate([images] * 5)  # more than a batch
@@ -129,6 +129,30 @@ def test_cells_on_what_moves_are_not_used() -> None:
     np.testing.assert_array_equal(kept.pixels, everything.pixels[right])
     np.testing.assert_array_equal(kept.frame_index, everything.frame_index[right])
     assert 0 < len(kept.fine.weight) < len(everything.fine.weight)
+
+
+class Everywhere:
+    """The same depth in every direction."""
+
+    kind, log_scale_std = "metric", 0.05
+
+    def __init__(self, depth_m: float) -> None:
+        self.depth_m = depth_m
+
+    def __call__(self, image, view, geometry, rays) -> Depth:
+        return Depth(np.full(rays.shape[:-1], self.depth_m))
+
+
+def test_sky_is_not_lifted() -> None:
+    """Level camera: rows above 192 see no ground. What a depth network calls as far as sky is out of reach."""
+    matcher, _ = load_matcher(SHIPPED / MATCHER_FILE, "cpu")
+    frame = frame_of(PinholeCamera(640, 384, 400.0, 400.0, 320.0, 192.0))
+    lifted = {depth: observe_ground([frame], matcher, depth, "cpu") for depth in (FlatGround(), Everywhere(10.0))}
+    flat, near = lifted.values()
+    assert (flat.pixels[:, 1] > 192.0).all() and (near.pixels[:, 1] < 192.0).any()
+    for depth_m in (80.0, 0.0):
+        found = observe_ground([frame], matcher, Everywhere(depth_m), "cpu")
+        assert len(found.cells.weight) == len(found.fine.weight) == 0
 
 
 def test_the_parameter_reaches_the_localizer(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import yaml
 
 from cross_view_loc.errors import InputError
 from cross_view_loc.settings import PARAMETERS, Settings, parameter_file_text, parameter_named
+from cross_view_loc.settings.contradictions import ignored_settings
 from cross_view_loc.settings.parameter_file import read_parameter_file
 
 SHIPPED_FILE = Path(__file__).parents[1] / "config" / "localizer.yaml"
@@ -141,3 +142,13 @@ def test_localizer_settings_are_parameters_with_the_same_defaults() -> None:
     assert Settings().localizer_settings() == defaults
     for row in dataclasses.fields(defaults):
         assert parameter_named(row.name).default == getattr(defaults, row.name)
+
+
+def test_settings_that_do_nothing_beside_others_are_told():
+    assert ignored_settings(Settings()) == [] and ignored_settings(Settings(estimator="guided")) == []
+    assert ignored_settings(Settings(window_frames=8)) == []
+    (window,) = ignored_settings(Settings(estimator="matches", window_frames=8))
+    assert "window_frames is 8" in window and "estimator 'matches'" in window
+    everything = Settings(loc2_weights="a.safetensors", window_frames=8, segmenter="hf:a/b", estimator="guided")
+    words = [sentence.split()[1] for sentence in ignored_settings(everything)]
+    assert words == ["window_frames", "segmenter", "estimator"]

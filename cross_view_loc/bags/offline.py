@@ -21,6 +21,7 @@ from cross_view_loc.geometry.geodesy import MapOrigin, MapProjection
 from cross_view_loc.inputs.assembler import FrameAssembler
 from cross_view_loc.inputs.stamps import to_ns
 from cross_view_loc.settings import Settings
+from cross_view_loc.settings.contradictions import ignored_settings
 
 if TYPE_CHECKING:
     from cross_view_loc.localizer import Localizer
@@ -53,7 +54,8 @@ class OfflineRun:
 
         aerial = AerialMap(source or self.source, self.projection)
         localizer = Localizer(aerial, (settings or self.settings).localizer_settings())
-        if notice := getattr(localizer, "depth_notice", ""):  # a stand-in in tests may have no depth
+        depth_notice = getattr(localizer, "depth_notice", "")  # a stand-in in tests may have no depth
+        for notice in filter(None, [depth_notice, *ignored_settings(settings or self.settings)]):
             logging.getLogger(__name__).warning(notice)
         return localizer
 

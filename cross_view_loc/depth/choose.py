@@ -20,6 +20,10 @@ from cross_view_loc.models.installed import find_named, find_registered
 from cross_view_loc.models.registry import DEPTH_MODELS, registered
 from cross_view_loc.networks.weights import DEPTH_FILE
 
+NO_TILT = (
+    "attitude is 'estimated' but flat ground shows no tilt: where depth is not measured the vehicle counts as level"
+)
+
 
 @dataclass(frozen=True)
 class ChosenDepth:

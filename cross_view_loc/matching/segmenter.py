@@ -1,4 +1,8 @@
-"""What moves is on no map: an optional network finds it in the views, and its cells are left out."""
+"""What moves is on no map, nor is the sky: an optional network finds both in the views, and leaves their cells out.
+
+Of the sky hardly a cell would be lifted anyway: flat ground and measured depth have none above the horizon, and what a
+depth network sees farther than `geometry.lifting.FARTHEST_M` is not used.
+"""
 
 from __future__ import annotations
 
@@ -20,22 +24,23 @@ _VEHICLES = ("car", "truck", "bus", "van", "trailer", "caravan")
 _CYCLES = ("bicycle", "bike", "motorcycle", "motorbike", "minibike")
 MOVING = frozenset(("person", "pedestrian", "rider", *_VEHICLES, *_CYCLES))
 """Names of classes; the data sets (Cityscapes, ADE20K, Mapillary, COCO) call the same things differently."""
+SKY = frozenset(("sky", "sky-other", "sky-other-merged"))
 WHAT = "segmenter"
 LARGEST_BATCH = 8
 
 
 class Segmenter(Protocol):
-    """Finds what moves in pictures."""
+    """Finds what moves in pictures, and the sky."""
 
     name: str
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Images (N, H, W, 3) RGB without distortion → (N, H, W), True on what moves or might."""
+        """Images (N, H, W, 3) RGB without distortion → (N, H, W), True on what moves or might, and on sky."""
         ...
 
 
 class HuggingFaceSegmenter:
-    """A model of `AutoModelForSemanticSegmentation` with its image processor; its own labels say what moves."""
+    """A model of `AutoModelForSemanticSegmentation` with its image processor; its own labels say what is what."""
 
     def __init__(self, where: str | Path, device: str = "cpu", name: str = "") -> None:
         """Load from a folder, or by name from Hugging Face's cache on this machine; nothing is fetched.
@@ -53,6 +58,7 @@ class HuggingFaceSegmenter:
         if missing:
             raise ModelError(f"the {WHAT} '{self.name}' is not whole: its weights lack {missing[0]}; fetch it again")
         self.moving_ids = moving_ids(model.config.id2label, self.name)
+        self.left_out_ids = sorted({*self.moving_ids, *labelled(model.config.id2label, SKY)})
         self._model: Any = model.float().requires_grad_(False).to(device).eval()
         self._processor, self._configuration = image_processor(transformers, where, self.name, WHAT)
 
@@ -69,26 +75,31 @@ class HuggingFaceSegmenter:
             pixels = from_configuration(self._configuration, images)
         logits = self._model(pixel_values=pixels.to(self.device, torch.float32)).logits.float()
         whole = F.interpolate(logits, images.shape[1:3], mode="bilinear", align_corners=False)
-        moving = torch.isin(whole.argmax(1), torch.tensor(self.moving_ids, device=self.device))
-        return np.asarray(moving.cpu().numpy(), dtype=np.bool_)
+        left_out = torch.isin(whole.argmax(1), torch.tensor(self.left_out_ids, device=self.device))
+        return np.asarray(left_out.cpu().numpy(), dtype=np.bool_)
+
+
+def labelled(id2label: dict[Any, str], names: frozenset[str]) -> list[int]:
+    """The classes of a model whose label, or one of the synonyms in it, is among the names; ascending."""
+    return sorted(
+        int(index)
+        for index, label in id2label.items()
+        if any(part.strip() in names for part in re.split(r"[,;/]|--", str(label).lower()))
+    )
 
 
 def moving_ids(id2label: dict[Any, str], name: str) -> list[int]:
-    """The classes of a model whose label, or one of the synonyms in it, is in MOVING.
+    """The classes of a model that are in MOVING.
 
     Raises ModelError for a model that has none.
     """
-    found = [
-        int(index)
-        for index, label in id2label.items()
-        if any(part.strip() in MOVING for part in re.split(r"[,;/]|--", str(label).lower()))
-    ]
+    found = labelled(id2label, MOVING)
     if not found:
         some = ", ".join(list(id2label.values())[:5])
         raise ModelError(
             f"the {WHAT} '{name}' knows nothing that moves (its classes are {some}, …); take one trained on streets"
         )
-    return sorted(found)
+    return found
 
 
 def make_segmenter(text: str, device: str) -> Segmenter | None:

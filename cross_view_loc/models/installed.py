@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 from cross_view_loc.errors import ModelError
 from cross_view_loc.models.lock import Lock, check_files, read_lock
 from cross_view_loc.models.registry import RegisteredModel, registered
 from cross_view_loc.models.store import accepted_licence, repository_folder
+
+_REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 def fetched(repository: str, folder: Path | None = None) -> tuple[Path, Lock] | None:
@@ -48,7 +52,9 @@ def find_registered(model: RegisteredModel, folder: Path | None = None) -> Path:
 def find_named(name: str, folder: Path | None = None) -> tuple[Path | str, str, str]:
     """(folder, or the name for Hugging Face's own cache; the name to show; the licence where it is known).
 
-    Takes a local folder, a registry name, or a repository `owner/name`. Raises ModelError as `find_registered`.
+    Takes a local folder, a registry name, or a repository `owner/name`. What another program put into Hugging Face's
+    cache is taken when its licence is an open one of the registry's, or was accepted here. Raises ModelError as
+    `find_registered`.
     """
     path = Path(name).expanduser()
     if path.is_dir():
@@ -58,6 +64,24 @@ def find_named(name: str, folder: Path | None = None) -> tuple[Path | str, str, 
         return find_registered(model, folder), model.name, model.licence
     found = fetched(name, folder)
     licence = model.licence if model is not None else ""
-    if found is None:
-        return name, name, licence
-    return found[0], name, licence or found[1].licence
+    if found is not None:
+        return found[0], name, licence or found[1].licence
+    accepted = accepted_licence(name, folder)
+    if _REPOSITORY.fullmatch(name):
+        if not (_hugging_face_cache() / f"models--{name.replace('/', '--')}").is_dir():
+            raise ModelError(
+                f"the model '{name}' is no folder and not on this machine; run `cross_view_loc models fetch {name}`"
+            )
+        if model is None and not accepted:
+            raise ModelError(
+                f"the licence of the model '{name}', which another program has fetched, has not been accepted; run "
+                f"`cross_view_loc models fetch {name}`, which asks, or give the folder of its files"
+            )
+    return name, name, licence or accepted
+
+
+def _hugging_face_cache() -> Path:
+    """Where Hugging Face's own library keeps repositories, by its documented environment variables."""
+    home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
+    where = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or home / "hub"
+    return Path(os.path.expandvars(where)).expanduser()

@@ -25,6 +25,7 @@ from cross_view_loc.node.lifecycle import ManagedNode
 from cross_view_loc.node.machine import Machine
 from cross_view_loc.node.pipeline import Pipeline
 from cross_view_loc.settings import Settings
+from cross_view_loc.settings.contradictions import ignored_settings
 
 
 class LocalizerNode(ManagedNode):
@@ -69,8 +70,8 @@ class LocalizerNode(ManagedNode):
         began = time.perf_counter()
         localizer = self._make_localizer(settings, self.map_file)
         loaded_s = time.perf_counter() - began
-        if depth_notice := getattr(localizer, "depth_notice", ""):
-            log.warning(depth_notice)
+        for notice in filter(None, [getattr(localizer, "depth_notice", ""), *ignored_settings(settings)]):
+            log.warning(notice)
         log.info(f"networks loaded in {loaded_s:.1f} s; warming up")
         warm_s = start.warm_up(localizer, settings.device)
         log.info(f"localizer loaded in {loaded_s:.1f} s, warmed up in {warm_s:.1f} s")

@@ -22,6 +22,28 @@ def first_contradiction(settings: Settings) -> str:
     return next((sentence for check in checks for sentence in check(settings)), "")
 
 
+def ignored_settings(settings: Settings) -> list[str]:
+    """One sentence for each setting that somebody has set and that does nothing beside the others."""
+    sentences = []
+    single = f"estimator '{settings.estimator}'" if settings.estimator != "consensus" else ""
+    single = "loc2_weights" if settings.loc2_weights else single
+    if single and settings.window_frames not in (1, type(settings).window_frames):
+        sentences.append(
+            f"parameter window_frames is {settings.window_frames} but {single} looks at the present alone; leave it "
+            "out, or take the estimator 'consensus' with our weights"
+        )
+    if settings.loc2_weights and settings.segmenter != "none":
+        sentences.append(
+            f"parameter segmenter is '{settings.segmenter}' but loc2_weights do without one; leave one of them out, or "
+            "use a mask"
+        )
+    if settings.loc2_weights and settings.estimator != type(settings).estimator:
+        sentences.append(
+            f"parameter estimator is '{settings.estimator}' but loc2_weights bring their own; leave one of them out"
+        )
+    return sentences
+
+
 def _numbers(settings: Settings) -> Iterator[str]:
     for name in ("map_origin", "new_origin"):
         origin = getattr(settings, name)

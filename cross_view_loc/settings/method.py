@@ -41,7 +41,8 @@ class MethodSettings:
     segmenter: str = setting(
         "none",
         _METHOD,
-        "Leaves out vehicles and people: none, or hf:FOLDER_OR_NAME of a semantic segmentation network.",
+        "Leaves out vehicles, people and sky: none, or hf:FOLDER_OR_NAME of a semantic segmentation network; "
+        "loc2_weights do without.",
     )
     device: str = setting("auto", _METHOD, "Where the networks run: auto, cpu, cuda or cuda:N.")
     weights_dir: str = setting("", _METHOD, "Folder of weights; empty = the weights that ship with the package.")
@@ -63,7 +64,8 @@ class MethodSettings:
     window_frames: int = setting(
         5,
         _METHOD,
-        "Moments that count in an estimate, carried to the present one by odometry; 1 = the present alone.",
+        "Moments that count in an estimate, carried to the present one by odometry; 1 = the present alone, as always "
+        "with the estimators guided and matches and with loc2_weights.",
         minimum=1,
         maximum=50,
         live=True,
