@@ -336,6 +336,9 @@ def test_the_list_tells_what_is_here_and_what_is_damaged(server, capsys):
     assert states[0] == "yes" and states[1].startswith("damaged") and "another SHA-256" in states[1]
     assert set(MODELS) <= set(rows) and rows[LARGE]["installed"] == "no" and rows[LARGE]["must_accept"]
     assert rows["town_matcher"]["installed"] == "yes"
+    assert main(["models", "list"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "unknown until fetched" in lines[LARGE] and "unknown" not in lines[SMALL] + lines["town_matcher"]
 
 
 def test_the_registry_is_honest_about_licences():

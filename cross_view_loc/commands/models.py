@@ -32,6 +32,7 @@ checked against the server's hash, and its SHA-256 is written into cross_view_lo
 command fetches the same commit and takes nothing else for it. HF_ENDPOINT, HF_HUB_OFFLINE and HF_TOKEN are respected;
 the token goes to that host alone. Nothing else in this package downloads weights.
 """
+NOT_KNOWN = "unknown until fetched"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -149,7 +150,10 @@ def registry_row(name: str, folder: Path | None, check: bool = False) -> dict[st
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The rows for people; sizes are those of what is here, parameters those that a model's page states."""
+    """The rows for people; sizes are those of what is here, parameters those that a model's page states.
+
+    What a model that is not here would weigh, `models fetch` asks its server, and tells before it asks the user.
+    """
     head = ("name", "role", "here", "licence", "parameters", "size", "for")
     lines = [head]
     for row in rows:
@@ -162,7 +166,7 @@ def table(rows: list[dict[str, Any]]) -> str:
                 str(row["installed"]).split(":")[0],
                 licence,
                 "" if millions is None else f"{millions:.3g} M",
-                "" if megabytes is None else f"{megabytes:.0f} MB" if megabytes >= 10 else f"{megabytes:.1f} MB",
+                NOT_KNOWN if megabytes is None else f"{megabytes:.0f} MB" if megabytes >= 10 else f"{megabytes:.1f} MB",
                 str(row["purpose"]) if row["installed"] in ("yes", "no") else str(row["installed"]),
             )
         )

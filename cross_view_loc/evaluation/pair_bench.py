@@ -1,8 +1,9 @@
 """Public benchmarks of image pairs: every frame through the same `Localizer` as everywhere, errors out.
 
-Frames go through one by one, images being read ahead by another thread. True batches would not be worth their code: a
-frame is already a batch of its views for the network, nearly all of the time goes to the search over poses, whose
-lattice fills the device by itself, and every frame has an aerial image of its own, so no features are shared.
+Frames go through one by one, images being read ahead by another thread. Batches of frames would not be worth their
+code: on one CPU core, the ground encoder takes 9.0 ms a view alone and 7.9 in a batch of 4 (8.8 in one of 8), the depth
+network 6.7 and 4.7 (6.4), so 3 ms of the 180 to 240 of a pinhole frame (1.7 %), most of which goes to the search over
+poses; that fills the device by itself, and every frame has an aerial image of its own, so no features are shared.
 """
 
 from __future__ import annotations
