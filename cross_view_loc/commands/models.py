@@ -139,6 +139,7 @@ def registry_row(name: str, folder: Path | None, check: bool = False) -> dict[st
         "repository": repository,
         "revision": lock.revision if lock is not None else "",
         "megabytes": round(lock.size / 1e6, 2) if lock is not None else None,
+        "stated_megabytes": model.megabytes if model is not None else None,
         "millions": model.millions if model is not None else None,
         "licence": model.licence if model is not None else lock.licence if lock is not None else "unknown",
         "must_accept": model.must_accept if model is not None else True,
@@ -150,15 +151,15 @@ def registry_row(name: str, folder: Path | None, check: bool = False) -> dict[st
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The rows for people; sizes are those of what is here, parameters those that a model's page states.
-
-    What a model that is not here would weigh, `models fetch` asks its server, and tells before it asks the user.
-    """
+    """The rows for people; sizes are those of what is here, else, as parameters, those that a model's page states."""
     head = ("name", "role", "here", "licence", "parameters", "size", "for")
     lines = [head]
     for row in rows:
         licence = str(row["licence"]) + (" (to accept)" if row.get("must_accept") and not row.get("accepted") else "")
-        millions, megabytes = row["millions"], row["megabytes"]
+        millions, megabytes, stated = row["millions"], row["megabytes"], row.get("stated_megabytes")
+        size = NOT_KNOWN if stated is None else f"about {stated:.0f} MB"
+        if megabytes is not None:
+            size = f"{megabytes:.0f} MB" if megabytes >= 10 else f"{megabytes:.1f} MB"
         lines.append(
             (
                 str(row["name"]),
@@ -166,7 +167,7 @@ def table(rows: list[dict[str, Any]]) -> str:
                 str(row["installed"]).split(":")[0],
                 licence,
                 "" if millions is None else f"{millions:.3g} M",
-                NOT_KNOWN if megabytes is None else f"{megabytes:.0f} MB" if megabytes >= 10 else f"{megabytes:.1f} MB",
+                size,
                 str(row["purpose"]) if row["installed"] in ("yes", "no") else str(row["installed"]),
             )
         )

@@ -1,7 +1,7 @@
 """Models that others have released and this package can use: where they are, what they cost, under which licence.
 
-Sizes are the server's to tell and hashes are recorded at the first fetch (`lock.py`), so neither is written here; the
-numbers of parameters are those of the models' own pages.
+Numbers of parameters and sizes of weights are those that the models' own pages state, None where none was found there;
+what a fetch will bring, its server tells. Hashes are recorded at the first fetch and hold from then on (`lock.py`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ class RegisteredModel:
     purpose: str
     millions: float | None = None
     """Parameters; None when its page does not say."""
+    megabytes: float | None = None
+    """Of the file of weights."""
     measure: str = ""
     """As in `depth/model.py`, where the files themselves do not say; empty: found by the configuration."""
     along: str = "z"
@@ -53,8 +55,9 @@ _REGISTERED = (
             "depth",
             "metric depth of streets up to 80 m, trained on Virtual KITTI 2",
             millions,
+            megabytes,
         )
-        for size, millions, licence in _SIZES
+        for (size, millions, licence), megabytes in zip(_SIZES, (99.2, 390.0, 1340.0), strict=True)
     ),
     *(
         RegisteredModel(
@@ -68,18 +71,36 @@ _REGISTERED = (
         for size, millions, licence in _SIZES
     ),
     RegisteredModel(
-        "zoedepth-kitti", "Intel/zoedepth-kitti", "MIT", "depth", "metric depth of streets, trained on KITTI"
+        "zoedepth-kitti",
+        "Intel/zoedepth-kitti",
+        "MIT",
+        "depth",
+        "metric depth of streets, trained on KITTI",
+        megabytes=1380.0,
     ),
     RegisteredModel(
-        "glpn-kitti", "vinvino02/glpn-kitti", "Apache-2.0", "depth", "metric depth of streets, trained on KITTI; small"
+        "glpn-kitti",
+        "vinvino02/glpn-kitti",
+        "Apache-2.0",
+        "depth",
+        "metric depth of streets, trained on KITTI; small",
+        megabytes=245.0,
     ),
-    RegisteredModel("dpt-large", "Intel/dpt-large", "Apache-2.0", "depth", "inverse depth of any picture (MiDaS 3.0)"),
+    RegisteredModel(
+        "dpt-large",
+        "Intel/dpt-large",
+        "Apache-2.0",
+        "depth",
+        "inverse depth of any picture (MiDaS 3.0)",
+        megabytes=1370.0,
+    ),
     RegisteredModel(
         "depth-pro",
         "apple/DepthPro-hf",
         "apple-amlr",
         "depth",
         "metric depth of any picture, sharp and slow; research licence",
+        megabytes=1900.0,
     ),
     *(
         RegisteredModel(
@@ -88,6 +109,7 @@ _REGISTERED = (
             "CC-BY-NC-SA-4.0",
             "depth",
             "distance along the ray, which the published panorama weights were trained with",
+            megabytes=142.0 if size == "vits" else None,
             measure="metric",
             along="range",
             package="unik3d",
@@ -110,6 +132,7 @@ _REGISTERED = (
         "matcher",
         "backbone of the published matcher (`models import loc2`)",
         304.0,
+        1220.0,
     ),
     RegisteredModel(
         "dinov2-small", "facebook/dinov2-small", "Apache-2.0", "matcher", "backbone for `train matcher --backbone`"
