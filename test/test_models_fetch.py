@@ -338,7 +338,7 @@ def test_the_list_tells_what_is_here_and_what_is_damaged(server, capsys):
     assert rows["town_matcher"]["installed"] == "yes"
     assert main(["models", "list"]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert "unknown until fetched" in lines["dinov2-small"] and " about 1900 MB " in lines["depth-pro"]
+    assert "unknown until fetched" in lines["unidepth-v2-vitl"] and " about 1900 MB " in lines["depth-pro"]
     assert "about" not in lines[SMALL] and "unknown" not in lines[SMALL] + lines["town_matcher"]
 
 

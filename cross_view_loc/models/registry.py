@@ -67,6 +67,7 @@ _REGISTERED = (
             "depth",
             "inverse depth of any picture; scale and shift come from the road",
             millions,
+            megabytes=99.2 if size == "Small" else None,
         )
         for size, millions, licence in _SIZES
     ),
@@ -135,7 +136,12 @@ _REGISTERED = (
         1220.0,
     ),
     RegisteredModel(
-        "dinov2-small", "facebook/dinov2-small", "Apache-2.0", "matcher", "backbone for `train matcher --backbone`"
+        "dinov2-small",
+        "facebook/dinov2-small",
+        "Apache-2.0",
+        "matcher",
+        "backbone for `train matcher --backbone`",
+        megabytes=88.2,
     ),
 )
 
