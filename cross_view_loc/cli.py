@@ -25,6 +25,8 @@ COMMANDS = {
     "depth": "compute the depth of a data set's images once and keep it",
     "models": "list the weights there are, fetch or import released ones",
 }
+OUTPUT_CLOSED = 141
+"""Exit status when the reader of the output went away, as of any program that SIGPIPE ends."""
 
 
 def build_parser(selected: str | None) -> argparse.ArgumentParser:
@@ -50,6 +52,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Threads that spin while they wait multiply the time of every step as soon as something else wants the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        status = _run(words)
+        sys.stdout.flush()  # here, where a reader that is gone can still be told from an error
+    except BrokenPipeError:
+        _let_go_of_stdout()
+        return OUTPUT_CLOSED
+    return status
+
+
+def _run(words: list[str]) -> int:
     selected = next((word for word in words if not word.startswith("-")), None)
     options = build_parser(selected).parse_args(words)
     try:
@@ -57,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CrossViewError as error:
         print(f"cross_view_loc {options.command}: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        raise
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         reason = error.strerror or error
@@ -68,6 +82,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"cross_view_loc {options.command}: interrupted", file=sys.stderr)
         return 130
+
+
+def _let_go_of_stdout() -> None:
+    """Nobody reads it any more (`| head`): what is left in its buffer goes nowhere, instead of failing at the end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 if __name__ == "__main__":

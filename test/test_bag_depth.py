@@ -49,7 +49,9 @@ def test_compressed_images_are_not_offered_as_depth(tmp_path: Path) -> None:
     with Bag(path) as bag, pytest.raises(MissingInputError) as refusal:
         choose_topics(bag, settings("cam/image"))
     assert "depth_topic is cam/image" in str(refusal.value)
-    assert str(refusal.value).endswith("no messages of type sensor_msgs/Image there; it has such on: /cam/depth")
+    assert str(refusal.value).endswith(
+        'no messages of type sensor_msgs/Image there; it has such on: /cam/depth; set depth_topic: "/cam/depth"'
+    )
 
 
 @pytest.fixture

@@ -299,7 +299,9 @@ def test_truth_in_another_frame_is_named_and_no_error_claimed(words, tmp_path, c
         if topic == "/ground_truth/odometry":
             message.header.frame_id = "world"
     words[1] = str(write_bag2(tmp_path / "elsewhere", items))
-    assert main([*words, "--out", "there"]) == 0
-    told = capsys.readouterr().out
-    assert "no errors: " in told and "'world'" in told
+    assert main([*words, "--out", "there"]) == 1
+    told = capsys.readouterr()
+    assert "no errors: " in told.out and "'world'" in told.out
+    assert told.err.count("the truth cannot be read") == 1 and "'world'" in told.err
+    assert len(Path("there/estimates.tum").read_text().splitlines()) == 9  # all that were accepted
     assert json.loads(Path("there/metrics.json").read_text())["results"][0]["position_median_m"] is None

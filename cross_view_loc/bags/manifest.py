@@ -93,8 +93,9 @@ def manifest_rows(
     """Manifest rows of a bag's images, written as JPEG to `images`, and how many images had no truth at their stamp.
 
     `truth_topic` holds Odometry in the map frame of `origin`, or NavSatFix (RTK); headings then come from the Imu or
-    the course, as in the node. Raises MissingInputError when the topic is absent, InputError when it is of another type
-    or no image has a pose.
+    the course, as in the node. A manifest counts metres east and north, so Odometry in UTM is refused; a NavSatFix
+    serves any projection. Raises MissingInputError when the topic is absent, InputError when it is of another type, in
+    another frame than `map_frame`, in UTM, or no image has a pose.
     """
     topic = bag.topics.get(truth_topic)
     if topic is None or not topic.count:
@@ -104,6 +105,11 @@ def manifest_rows(
         raise InputError(f"{truth_topic} is {topic.type}; ground truth is Odometry in the map frame or a NavSatFix")
     if not every_m >= 0.0:
         raise InputError(f"--every-m is {every_m:g}; give metres between images, 0 for all of them")
+    if topic.type == ODOMETRY_TYPE and settings.map_projection != "enu":
+        raise InputError(
+            f"{truth_topic} counts in map_projection {settings.map_projection}, but a manifest in metres east and "
+            "north; give a NavSatFix as truth, or record with map_projection: enu"
+        )
     projection = MapProjection(origin)
     settings = dataclasses.replace(settings, map_projection="enu")
     pose_at = pose_of_exact_prior
@@ -111,7 +117,7 @@ def manifest_rows(
         topics = dataclasses.replace(topics, fix=truth_topic)
         settings = dataclasses.replace(settings, fix_topic=truth_topic)
     else:
-        truth, gap_ns = read_truth(bag, truth_topic), to_ns(settings.max_input_gap_s)
+        truth, gap_ns = read_truth(bag, truth_topic, settings.map_frame), to_ns(settings.max_input_gap_s)
 
         def pose_at(stamp_ns: int, prior: Prior) -> Matrix | None:
             return truth.at(stamp_ns, gap_ns)

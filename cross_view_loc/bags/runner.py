@@ -202,7 +202,10 @@ class BagRunner:
             if self.tracker is not None:
                 self.tracker.time_jumped()
         if stamp <= newest_stamp:
-            reason = f"{self.topics.image}: the stamp is not newer than the image's before; poses leave in order"
+            reason = (
+                f"{self.topics.image}: the stamp is not newer than the image's before; have the camera's driver stamp "
+                "each image when it is taken"
+            )
             if stamp == 0:
                 reason = f"{self.topics.image}: the stamp is 0; have the camera's driver stamp its images"
             return newest_stamp, FrameRecord(stamp, "skipped", reason, recorded_ns=recorded_ns)
@@ -272,10 +275,14 @@ def named_topic(bag: Bag, setting: str, name: str, types: tuple[str, ...]) -> st
     there = next((bag.topics[each] for each in (name, f"/{name}") if each in bag.topics), None)
     if there is not None and there.count and there.type not in types:
         name = f"{name}, which is of type {there.type}"
-    found = ", ".join(bag.of_type(*types)) or "none at all"
+    there_are = bag.of_type(*types)
+    found = ", ".join(there_are) or "none at all"
+    paste = f'; set {setting}: "{there_are[0]}"' if len(there_are) == 1 else ""
+    if len(there_are) > 1:
+        paste = f'; set {setting} to the right one, as in {setting}: "{there_are[0]}"'
     short = " or ".join(kind.replace("/msg/", "/") for kind in types)
     raise MissingInputError(
-        f"{setting} is {name}, but {bag.path} has no messages of type {short} there; it has such on: {found}"
+        f"{setting} is {name}, but {bag.path} has no messages of type {short} there; it has such on: {found}{paste}"
     )
 
 

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from cross_view_loc.bags.results import (
 )
 from cross_view_loc.bags.truth import RecordedTruth, read_recorded_truth, refuse_truth_of_elsewhere
 from cross_view_loc.commands.calibrate_bag import calibrate, calibration_text
-from cross_view_loc.commands.run import check_span, run_with_bar, show_guesses
+from cross_view_loc.commands.run import check_span, show_guesses
+from cross_view_loc.commands.run_one import localized
 from cross_view_loc.commands.tables import text_table
 from cross_view_loc.errors import InputError
 from cross_view_loc.evaluation.map_offset import estimate_map_offset, yaml_advice
@@ -68,20 +70,24 @@ def execute(options: argparse.Namespace) -> int:
         truth = read_recorded_truth(offline, options.truth)
         span = offline.span(options.start, options.duration)
         localizer = offline.localizer()
-        records = run_with_bar(offline.runner(localizer.locate, options.stride), *span)
+        records, partial, status = localized(offline.runner(localizer.locate, options.stride), span)
         refuse_truth_of_elsewhere(truth, [record.prior for record in records if record.prior], TRUTH_GAP_NS)
         named = {"bag": str(options.bag), "against": truth.name}
         rows = [run_row(records, truth.poses, offline.settings, **named, **depth_served(localizer))]
         summary: dict[str, Any] = {"results": rows, "map_offset": _offset(offline, records, truth)}
-        if options.fuse:
+        summary["partial"] = partial or False
+        if options.fuse and not partial:  # these two need the whole drive
             rows += _fused_rows(offline, records, truth, span, options)
-        if options.calibrate:
+        if options.calibrate and not partial:
             more, summary["calibration"] = calibrate(offline, truth, span, options.stride, **named)
             rows += more
         if options.out:
             _write(options, offline, localizer.locate, records, truth, summary)
+    if partial:
+        left_out = ", without --fuse and --calibrate" if options.fuse or options.calibrate else ""
+        print(f"cross_view_loc evaluate: partial{left_out}: {partial}", file=sys.stderr)
     print(json.dumps(without_nan(summary)) if options.json else _text(summary))
-    return 0
+    return status
 
 
 def _offset(offline: OfflineRun, records: list[FrameRecord], truth: RecordedTruth) -> dict[str, Any]:
@@ -122,7 +128,9 @@ def _write(
     write_json(folder / "metrics.json", summary)
     from cross_view_loc.report.write import write_report
 
-    write_report(folder, offline, locate, records, summary["results"][0], truth.poses, truth.name)
+    write_report(
+        folder, offline, locate, records, summary["results"][0], truth.poses, truth.name, "", summary["partial"] or ""
+    )
 
 
 COLUMNS = (

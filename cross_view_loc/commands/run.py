@@ -40,6 +40,10 @@ results/latest, or --out) then holds report.html (opens in any browser, offline)
 poses), estimates.csv (every image, with the reason if it gave no pose), timings.csv (computing time of each),
 estimates.geojson, estimates_bag (the messages the node would have published), metrics.json and localizer.yaml (what was
 used).
+
+Exit status: 0 when poses were accepted; 1 when none was, when more than a third of the images gave no estimate,
+when the bag is damaged or its truth cannot be read (the results that there are stay), or when nothing could be done;
+130 after Ctrl-C; of several bags the worst one's.
 """
 
 
@@ -74,6 +78,8 @@ def execute(options: argparse.Namespace) -> int:
     if done.partial:
         hint = "; --resume goes on from there" if done.exit_status == INTERRUPTED else ""  # not over what is damaged
         print(f"cross_view_loc run: partial: {done.partial}{hint}", file=sys.stderr)
+    for failure in done.failures:
+        print(f"cross_view_loc run: {failure}", file=sys.stderr)
     return done.exit_status
 
 

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from cross_view_loc.bags.results import refuse_full_folder, result_folder, resumed_folder, without_nan
-from cross_view_loc.commands.run_one import Done, Progress, run_bag
+from cross_view_loc.commands.run_one import Done, Progress, guesses_text, run_bag
 from cross_view_loc.errors import CrossViewError, InputError
 from cross_view_loc.settings import Settings
 
@@ -50,7 +50,7 @@ def run_many(options: argparse.Namespace) -> int:
             for bag, folder in zip(options.bags, _folders(base, options.bags), strict=True)
         }
         try:
-            _follow(futures, counters, bar, results, sys.stderr if options.json else sys.stdout)
+            _follow(futures, counters, bar, results, sys.stderr if options.json else sys.stdout, not options.config)
         except KeyboardInterrupt:  # the workers have it too, and write what they have
             pool.shutdown(wait=True, cancel_futures=True)
             for future, bag in futures.items():
@@ -74,6 +74,7 @@ def _follow(
     bar: Any,
     results: dict[Path, Done | str],
     to: TextIO,
+    are_guessed: bool,
 ) -> None:
     waiting = set(futures)
     while waiting:
@@ -85,6 +86,8 @@ def _follow(
             bag = futures[future]
             results[bag] = _result(future)
             bar.write(_line(bag, results[bag]), file=to)
+            if are_guessed and isinstance(result := results[bag], Done):
+                bar.write(guesses_text(result.summary["topics"]), file=sys.stderr)
 
 
 def _result(future: Future[Done | str]) -> Done | str:
@@ -138,7 +141,9 @@ def _line(bag: Path, result: Done | str) -> str:
     counts, row = result.summary["images"], result.summary["results"][0]
     error = row["accepted_position_median_m"]
     told = "" if error is None else f", median error {error:.2f} m"
-    partial = f"; partial: {result.partial}" if result.partial else ""
+    partial = "".join(f"; failed: {failure}" for failure in result.failures)
+    if result.partial:
+        partial = f"; partial: {result.partial}{partial}"
     return (
         f"{bag}: {sum(counts.values())} images at {result.summary['images_per_second']:.1f} a second, "
         f"{counts.get('accepted', 0)} accepted{told}; {result.folder}{partial}"
@@ -146,6 +151,7 @@ def _line(bag: Path, result: Done | str) -> str:
 
 
 def _tell(options: argparse.Namespace, results: dict[Path, Done | str], seconds: float, base: Path) -> int:
+    results = {bag: results[bag] for bag in options.bags}  # as given, whichever was ready first
     done = [result for result in results.values() if isinstance(result, Done)]
     if options.json:
         rows = {

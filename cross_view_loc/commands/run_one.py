@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 REPORT = "report.html"
 OUTPUT_BAG = "estimates_bag"
+TOO_MANY = 1 / 3
+"""A larger share of the images without an estimate is a failure: swapped stamps already cost every second one."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Done:
     partial: str = ""
     """Why it did not reach the end; empty when it did."""
     exit_status: int = 0
+    failures: tuple[str, ...] = ()
+    """Why it is no success although it reached the end: one sentence each."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +85,15 @@ def run_bag(
         with _journal(where, offline, options, localizer) as journal:
             runner = offline.runner(journal.locate, options.stride)
             started = time.perf_counter()
-            records, partial, status = _records(runner, span, progress)
+            records, partial, status = localized(runner, span, progress)
             seconds = time.perf_counter() - started
             records = [_first_timed(record, journal) for record in records]
-        truth, no_truth = _truth(offline)
+        truth, no_truth, unread = _truth(offline)
+        failures = tuple(sentence for sentence in (shortfall(records), unread) if sentence)
         summary = _summary(offline, runner, records, truth, where, seconds, depth_served(localizer)) | {
             "partial": partial or False,
             "no_truth": no_truth,
+            "failures": list(failures),
         }
         _write(where, offline, records, summary)
         from cross_view_loc.report.write import write_report  # after the bag: pictures of a few images
@@ -98,20 +104,45 @@ def run_bag(
         )  # fmt: skip
         if not partial:
             (where / journals.FILE_NAME).unlink(missing_ok=True)
-    return Done(where, summary, partial, status)
+    return Done(where, summary, partial, status or int(bool(failures)), failures)
+
+
+def shortfall(records: list[FrameRecord]) -> str:
+    """Why so little came of the images that the run is no success, in one sentence; empty when enough did.
+
+    No accepted pose is nothing that could be used, and more than a third of the images without an estimate is much of
+    the drive lost, to missing imagery, inputs or stamps. Images that the method refused are its honest answer.
+    """
+    skipped = [record.reason for record in records if record.estimate is None]
+    if not any(record.status == "accepted" for record in records):
+        what, lost = f"none of the {len(records)} images gave an accepted pose", [record.reason for record in records]
+    elif len(skipped) > TOO_MANY * len(records):
+        what, lost = f"{len(skipped)} of {len(records)} images gave no estimate", skipped
+    else:
+        return ""
+    reason, count = Counter(lost).most_common(1)[0]
+    return f"{what} ({count} times: {reason}); `cross_view_loc doctor` with this bag and map says what to set"
 
 
 def show_guesses(topics: BagTopics) -> None:
     """Which topics were taken, for people, on standard error."""
-    print("topics, guessed by their types (name others in a --config file):", file=sys.stderr)
-    for part, name in dataclasses.asdict(topics).items():
+    print(guesses_text(dataclasses.asdict(topics)), file=sys.stderr)
+
+
+def guesses_text(topics: dict[str, Any]) -> str:
+    """Topics by what they are for, a line each, under a heading."""
+    lines = ["topics, guessed by their types (name others in a --config file):"]
+    for part, name in topics.items():
         if part == "rig":  # of a configuration
             continue
         shown = ", ".join(name) if isinstance(name, tuple) else name
-        print(f"  {part:12s} {shown or '-'}", file=sys.stderr)
+        lines.append(f"  {part:12s} {shown or '-'}")
+    return "\n".join(lines)
 
 
-def _records(runner: BagRunner, span: tuple[int, int], progress: Progress | None) -> tuple[list[FrameRecord], str, int]:
+def localized(
+    runner: BagRunner, span: tuple[int, int], progress: Progress | None = None
+) -> tuple[list[FrameRecord], str, int]:
     """Records, why they end early (empty when they do not), and the exit status."""
     records: list[FrameRecord] = []
     count = runner.image_count(*span)
@@ -180,16 +211,17 @@ def _first_timed(record: FrameRecord, journal: Journal) -> FrameRecord:
     return record if seconds is None else dataclasses.replace(record, seconds=seconds)
 
 
-def _truth(offline: OfflineRun) -> tuple[Timeline[Matrix] | None, str]:
-    """The bag's truth, or why there is none."""
+def _truth(offline: OfflineRun) -> tuple[Timeline[Matrix] | None, str, str]:
+    """The bag's truth, or why there is none; last the same again when it is there, but cannot be used."""
     if not offline.topics.truth:
-        return None, "the bag has no topic that is called truth"
+        return None, "the bag has no topic that is called truth", ""
     if offline.origin_from == "first fix":  # truth is relative to its own origin, and nobody says which that is
-        return None, f"{offline.topics.truth} counts from an origin that neither map nor configuration tells"
+        return None, f"{offline.topics.truth} counts from an origin that neither map nor configuration tells", ""
     try:
-        return read_truth(offline.bag, offline.topics.truth, offline.settings.map_frame), ""
+        return read_truth(offline.bag, offline.topics.truth, offline.settings.map_frame), "", ""
     except InputError as error:  # damaged, or in another frame; the estimates are worth keeping all the same
-        return None, f"the truth cannot be read: {error}"
+        reason = f"the truth cannot be read: {error}"
+        return None, reason, reason
 
 
 def _summary(

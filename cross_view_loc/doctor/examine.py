@@ -124,9 +124,8 @@ def _recording(
         bag = open_things.enter_context(Bag(bag_path))
     except CrossViewError as error:
         examination.findings.append(
-            contents.GROUP.fail("bag.opens", f"{error}.", "A bag cut off gets its index by `ros2 bag reindex`, "
-                                "or `mcap recover`.")
-        )  # fmt: skip
+            contents.GROUP.fail("bag.opens", f"{error}.", "")  # the sentence ends in its remedy
+        )
         _map(examination, map_path, Survey(), open_things)
         return None
     examination.check("bag", lambda: contents.bag_findings(bag))

@@ -24,6 +24,8 @@ WANTED_M = 0.2
 """Metres per pixel that the networks look at."""
 COARSE_M, TOO_COARSE_M = 0.35, 0.7
 PLACES = 24
+MOST = 0.5
+"""A map that lacks more of the track than this is the wrong one for the drive."""
 HOLE_ZOOM = 22
 """Squares of about six metres; a source is asked in the middle of each."""
 
@@ -94,8 +96,7 @@ def _coverage(source: AerialSource, lines: list[NDArray[np.float64]], is_online:
     if not holes:
         return [GROUP.ok("map.coverage", f"Imagery along all of the {length_m:.0f} m of track.", data=data)]
     first = max(holes, key=lambda hole: hole.length_m)
-    everything = missing_m > 0.98 * length_m
-    make = GROUP.warn if is_online or not everything else GROUP.fail
+    make = GROUP.warn if is_online or missing_m <= MOST * length_m else GROUP.fail
     return [
         make(
             "map.coverage",
