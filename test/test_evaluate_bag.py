@@ -169,7 +169,9 @@ def test_refusals(evaluate, folder, words, config, sentence):
     moved = [line.split() for line in good]
     (folder / "other_origin.tum").write_text("".join(f"{w[0]} {float(w[1]) + 5e5} {' '.join(w[2:])}\n" for w in moved))
     refusal = evaluate(*words, config=config)
-    assert isinstance(refusal, str) and len(refusal.strip().splitlines()) == 1
+    assert isinstance(refusal, str)
+    told = [line for line in refusal.splitlines() if not line.startswith(("topics", "  "))]
+    assert len(told) == 1
     assert re.search(sentence, refusal), refusal
 
 

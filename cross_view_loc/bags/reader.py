@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -170,6 +170,10 @@ class BagTopics:
     tf_static: tuple[str, ...] = ()
     rig: tuple[CameraSettings, ...] = ()
     """The configured cameras with the bag's names of their topics; empty when nothing is configured."""
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Where the topic of a part ("image", "fix", …) is from: "file", "default" or "guessed", with more after it."""
+    unused: tuple[str, ...] = field(default=(), compare=False)
+    """Topics of usable types, with messages, that play no part."""
 
     @property
     def cameras(self) -> tuple[CameraSettings, ...]:
@@ -178,23 +182,36 @@ class BagTopics:
         return self.rig or (own,)
 
 
+NEEDED = {
+    "image": ("images", "sensor_msgs/Image or CompressedImage", ("image", "camera", "video"), ""),
+    "camera_info": (
+        "CameraInfo",
+        "sensor_msgs/CameraInfo",
+        ("info", "calibration"),
+        ", or name a file with the camera's calibration by the parameter calibration_file",
+    ),
+    "fix": ("GNSS fixes", "sensor_msgs/NavSatFix", ("fix", "gps", "gnss", "navsat"), ""),
+}
+"""Parts that must be there: what they are, their types, words of their names, what else may stand in."""
+
+
 def guess_topics(bag: Bag) -> BagTopics:
     """Choose topics by their types and names: the way to run on a bag nobody has written a configuration for.
 
     Raises MissingInputError when images, CameraInfo or fixes are missing altogether, naming what seems to be them.
     """
     topics = likely_topics(bag)
-    for name, what, kind, words in (
-        (topics.image, "images", "sensor_msgs/Image or CompressedImage", ("image", "camera", "video")),
-        (topics.camera_info, "CameraInfo", "sensor_msgs/CameraInfo", ("info", "calibration")),
-        (topics.fix, "GNSS fixes", "sensor_msgs/NavSatFix", ("fix", "gps", "gnss", "navsat")),
-    ):
-        if not name:
-            found = _lookalikes(bag, words)
-            raise MissingInputError(
-                f"the bag {bag.path} has no {what}: no topic of type {kind} with messages{found}; record one"
-            )
+    for part in NEEDED:
+        if not getattr(topics, part):
+            raise MissingInputError(without_part(bag, part))
     return topics
+
+
+def without_part(bag: Bag, part: str) -> str:
+    """One sentence on a bag without the needed part, naming what seems to be it."""
+    what, kind, words, instead = NEEDED[part]
+    found = _lookalikes(bag, words)
+    return f"the bag {bag.path} has no {what}: no topic of type {kind} with messages{found}; record one{instead}"
 
 
 def _lookalikes(bag: Bag, words: tuple[str, ...]) -> str:
@@ -210,16 +227,21 @@ def likely_topics(bag: Bag) -> BagTopics:
     """As `guess_topics`, but what the bag lacks stays empty."""
     images = bag.of_type(*IMAGE_TYPES)
     image = _likeliest(images, ("front", "compressed", "image"), ("depth", "mask", "label", "thermal", "debug"))
-    infos = bag.of_type(CAMERA_INFO_TYPE)
     return BagTopics(
         image=image,
-        camera_info=max(infos, key=lambda name: (_shared_names(name, image), -len(name)), default=""),
+        camera_info=info_beside(bag, image),
         fix=_likeliest(bag.of_type(FIX_TYPE), ("gnss", "gps", "fix"), ("truth", "filtered", "rtk")),
         odometry=_likeliest([name for name in bag.of_type(ODOMETRY_TYPE) if not _is_truth(name)],
                             ("wheel", "odom"), ("gps", "gnss", "global", "map")),
         imu=_likeliest(bag.of_type(IMU_TYPE), ("imu/data", "data"), ("raw",)),
         **reference_topics(bag),
     )  # fmt: skip
+
+
+def info_beside(bag: Bag, image: str) -> str:
+    """The CameraInfo that by its name belongs to an image topic; empty when there is none."""
+    infos = bag.of_type(CAMERA_INFO_TYPE)
+    return max(infos, key=lambda name: (_shared_names(name, image), -len(name)), default="")
 
 
 def reference_topics(bag: Bag) -> dict[str, Any]:

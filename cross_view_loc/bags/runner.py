@@ -15,20 +15,22 @@ from cross_view_loc.bags.reader import (
     FIX_TYPE,
     IMAGE_TYPES,
     IMU_TYPE,
+    NEEDED,
     ODOMETRY_TYPE,
     Bag,
     BagTopics,
     guess_topics,
     reference_topics,
+    without_part,
 )
 from cross_view_loc.bags.results import FrameRecord
+from cross_view_loc.bags.topics import GUESSED, PARTS, gives_attitude, unused_topics, with_guesses
 from cross_view_loc.errors import InputError, MapError, MissingInputError
 from cross_view_loc.geometry.geodesy import MapOrigin
 from cross_view_loc.geometry.transforms import Matrix
 from cross_view_loc.inputs.assembler import FrameAssembler
 from cross_view_loc.inputs.camera_sync import ImageGroup, ImageGroups, image_groups
 from cross_view_loc.inputs.fixes import read_fix
-from cross_view_loc.inputs.imus import has_orientation
 from cross_view_loc.inputs.poses import bare_frame, pose_of
 from cross_view_loc.inputs.roles import Source, input_key
 from cross_view_loc.inputs.stamps import Timeline, stamp_ns, to_ns, whole_drive
@@ -42,13 +44,26 @@ WARM_UP_S = 30.0
 
 
 def choose_topics(bag: Bag, settings: Settings | None) -> BagTopics:
-    """The topics named by `settings`, or guessed from the bag when there are none.
+    """The topics named by `settings`; what their file leaves open, or all without settings, is guessed from the bag.
 
     Raises MissingInputError naming a configured topic that the bag lacks and the topics that could be meant.
     """
-    if settings is None:
-        topics = guess_topics(bag)
-        return topics if not topics.imu or gives_attitude(bag, topics.imu) else dataclasses.replace(topics, imu="")
+    topics = _guessed(bag) if settings is None else _named(bag, settings)
+    return dataclasses.replace(topics, unused=unused_topics(bag, topics))
+
+
+def _guessed(bag: Bag) -> BagTopics:
+    topics = guess_topics(bag)
+    if topics.imu and not gives_attitude(bag, topics.imu):
+        topics = dataclasses.replace(topics, imu="")
+    return dataclasses.replace(topics, origins={part: GUESSED for part in PARTS if getattr(topics, part)})
+
+
+def _named(bag: Bag, settings: Settings) -> BagTopics:
+    settings, origins = with_guesses(bag, settings)
+    for part in NEEDED:
+        if not origins[part]:
+            raise MissingInputError(without_part(bag, part))
     if not settings.fix_topic:
         raise MissingInputError("the configuration leaves fix_topic empty; name the topic")
     wanted = (
@@ -65,6 +80,7 @@ def choose_topics(bag: Bag, settings: Settings | None) -> BagTopics:
         odometry=named.get("odometry_topic", ""),
         imu=named.get("imu_topic", ""),
         rig=rig,
+        origins=origins,
         **reference_topics(bag),
     )
 
@@ -284,9 +300,3 @@ def named_topic(bag: Bag, setting: str, name: str, types: tuple[str, ...]) -> st
     raise MissingInputError(
         f"{setting} is {name}, but {bag.path} has no messages of type {short} there; it has such on: {found}{paste}"
     )
-
-
-def gives_attitude(bag: Bag, topic: str) -> bool:
-    """Whether the Imu topic's first message has an orientation."""
-    first = next(bag.messages([topic]), None)
-    return first is not None and has_orientation(first.message)

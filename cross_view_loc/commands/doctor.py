@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cross_view_loc.bags.results import without_nan
+from cross_view_loc.bags.topics import topics_text
 from cross_view_loc.doctor.examine import Examination, examine
 from cross_view_loc.doctor.findings import Finding, Group, Level, as_text
 from cross_view_loc.errors import CrossViewError, InputError
@@ -38,7 +39,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--live", type=float, nargs="?", const=10.0, metavar="S", help="listen to the running ROS 2 graph (%(const)s s)"
     )
     parser.add_argument("--map", metavar="MAP", help=".mbtiles, GeoTIFF or a source's YAML; default: map_path")
-    parser.add_argument("--config", type=Path, metavar="YAML", help="the node's parameter file; default: guess topics")
+    parser.add_argument(
+        "--config", type=Path, metavar="YAML", help="the node's parameter file; topics it does not name are guessed"
+    )
     parser.add_argument("--yaml", type=Path, metavar="FILE", help="write the parameter file to start from")
     parser.add_argument("--quick", action="store_true", help="do not localize an image to see how long it takes")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -60,6 +63,8 @@ def execute(options: argparse.Namespace) -> int:
         examination = examine(bag, options.map, configured, options.quick)
     if refusal is not None:
         examination.findings.insert(0, refusal)
+    if examination.topics is not None:
+        print(topics_text(dataclasses.asdict(examination.topics)), file=sys.stderr)
     given = [str(options.bag)] if options.live is None else ["--live"]
     what = " ".join([*given, *(["--map", str(options.map)] if options.map else [])])
     text = examination.parameter_file(what) if bag is not None else ""

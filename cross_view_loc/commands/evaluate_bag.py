@@ -21,7 +21,7 @@ from cross_view_loc.bags.results import (
 )
 from cross_view_loc.bags.truth import RecordedTruth, read_recorded_truth, refuse_truth_of_elsewhere
 from cross_view_loc.commands.calibrate_bag import calibrate, calibration_text
-from cross_view_loc.commands.run import check_span, show_guesses
+from cross_view_loc.commands.run import check_span, show_topics
 from cross_view_loc.commands.run_one import localized
 from cross_view_loc.commands.tables import text_table
 from cross_view_loc.errors import InputError
@@ -47,7 +47,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("bag", type=Path, metavar="BAG", help="the recording")
     parser.add_argument("--map", type=Path, metavar="MAP", help="as of `run`; default: map_path")
-    parser.add_argument("--config", type=Path, metavar="YAML", help="the node's parameter file; default: guess topics")
+    parser.add_argument(
+        "--config", type=Path, metavar="YAML", help="the node's parameter file; topics it does not name are guessed"
+    )
     parser.add_argument("--truth", default="", metavar="TOPIC|FILE", help="default: the topic that is called truth")
     parser.add_argument("--start", type=float, default=0.0, metavar="S", help="skip this much of the bag (%(default)s)")
     parser.add_argument("--duration", type=float, metavar="S", help="use only this much of it")
@@ -65,8 +67,7 @@ def execute(options: argparse.Namespace) -> int:
     check_span(options)
     refuse_full_folder(options.out)
     configured = Settings.from_yaml(options.config) if options.config else None
-    show = show_guesses if configured is None else lambda topics: None
-    with open_run(options.bag, options.map, configured, show) as offline:
+    with open_run(options.bag, options.map, configured, show_topics) as offline:
         truth = read_recorded_truth(offline, options.truth)
         span = offline.span(options.start, options.duration)
         localizer = offline.localizer()

@@ -12,10 +12,10 @@ from tqdm import tqdm
 from cross_view_loc.bags.formats import bags_in
 from cross_view_loc.bags.results import FrameRecord, refuse_full_folder, without_nan
 from cross_view_loc.bags.runner import BagRunner
-from cross_view_loc.commands.run_one import REPORT, Done, run_bag, show_guesses
+from cross_view_loc.commands.run_one import REPORT, Done, run_bag, show_topics
 from cross_view_loc.errors import InputError
 
-__all__ = ["check_span", "configure", "execute", "run_with_bar", "show_guesses"]
+__all__ = ["check_span", "configure", "execute", "run_with_bar", "show_topics"]
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C."""
@@ -51,7 +51,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("bags", type=Path, nargs="+", metavar="BAG", help="the recording; several run side by side")
     parser.add_argument("--map", type=Path, metavar="MAP", help=".mbtiles, .pmtiles, GeoTIFF, folder, source YAML")
-    parser.add_argument("--config", type=Path, metavar="YAML", help="the node's parameter file; default: guess topics")
+    parser.add_argument(
+        "--config", type=Path, metavar="YAML", help="the node's parameter file; topics it does not name are guessed"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (results/<time>)")
     parser.add_argument("--start", type=float, default=0.0, metavar="S", help="skip this much of the bag (%(default)s)")
     parser.add_argument("--duration", type=float, metavar="S", help="localize only this much of it")

@@ -16,7 +16,8 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from cross_view_loc.bags.results import refuse_full_folder, result_folder, resumed_folder, without_nan
-from cross_view_loc.commands.run_one import Done, Progress, guesses_text, run_bag
+from cross_view_loc.bags.topics import topics_text
+from cross_view_loc.commands.run_one import Done, Progress, run_bag
 from cross_view_loc.errors import CrossViewError, InputError
 from cross_view_loc.settings import Settings
 
@@ -50,7 +51,7 @@ def run_many(options: argparse.Namespace) -> int:
             for bag, folder in zip(options.bags, _folders(base, options.bags), strict=True)
         }
         try:
-            _follow(futures, counters, bar, results, sys.stderr if options.json else sys.stdout, not options.config)
+            _follow(futures, counters, bar, results, sys.stderr if options.json else sys.stdout)
         except KeyboardInterrupt:  # the workers have it too, and write what they have
             pool.shutdown(wait=True, cancel_futures=True)
             for future, bag in futures.items():
@@ -74,7 +75,6 @@ def _follow(
     bar: Any,
     results: dict[Path, Done | str],
     to: TextIO,
-    are_guessed: bool,
 ) -> None:
     waiting = set(futures)
     while waiting:
@@ -86,8 +86,8 @@ def _follow(
             bag = futures[future]
             results[bag] = _result(future)
             bar.write(_line(bag, results[bag]), file=to)
-            if are_guessed and isinstance(result := results[bag], Done):
-                bar.write(guesses_text(result.summary["topics"]), file=sys.stderr)
+            if isinstance(result := results[bag], Done):
+                bar.write(topics_text(result.summary["topics"]), file=sys.stderr)
 
 
 def _result(future: Future[Done | str]) -> Done | str:

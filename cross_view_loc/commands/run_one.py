@@ -31,6 +31,7 @@ from cross_view_loc.bags.results import (
     write_results,
 )
 from cross_view_loc.bags.runner import BagRunner, read_truth
+from cross_view_loc.bags.topics import topics_text
 from cross_view_loc.errors import InputError
 from cross_view_loc.evaluation.runs import depth_served, run_row
 from cross_view_loc.geometry.transforms import Matrix
@@ -77,7 +78,7 @@ def run_bag(
     ModelError when nothing can be done at all.
     """
     configured = Settings.from_yaml(options.config) if options.config else None
-    show = show_guesses if configured is None and progress is None else lambda topics: None
+    show = show_topics if progress is None else lambda topics: None
     with open_run(bag, options.map, configured, show) as offline:
         span = offline.span(options.start, options.duration)
         where = _folder(options.resume, folder or options.out)
@@ -124,20 +125,9 @@ def shortfall(records: list[FrameRecord]) -> str:
     return f"{what} ({count} times: {reason}); `cross_view_loc doctor` with this bag and map says what to set"
 
 
-def show_guesses(topics: BagTopics) -> None:
-    """Which topics were taken, for people, on standard error."""
-    print(guesses_text(dataclasses.asdict(topics)), file=sys.stderr)
-
-
-def guesses_text(topics: dict[str, Any]) -> str:
-    """Topics by what they are for, a line each, under a heading."""
-    lines = ["topics, guessed by their types (name others in a --config file):"]
-    for part, name in topics.items():
-        if part == "rig":  # of a configuration
-            continue
-        shown = ", ".join(name) if isinstance(name, tuple) else name
-        lines.append(f"  {part:12s} {shown or '-'}")
-    return "\n".join(lines)
+def show_topics(topics: BagTopics) -> None:
+    """Which topics were taken and what else there is, for people, on standard error."""
+    print(topics_text(dataclasses.asdict(topics)), file=sys.stderr)
 
 
 def localized(

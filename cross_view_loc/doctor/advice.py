@@ -10,6 +10,8 @@ from cross_view_loc.doctor.findings import Finding, Level
 from cross_view_loc.errors import InputError
 from cross_view_loc.settings import Settings, parameter_file_text, parameter_named
 
+OPTIONAL_TOPICS = ("odometry_topic", "imu_topic")
+
 
 def advised_settings(settings: Settings, findings: Iterable[Finding]) -> tuple[Settings, dict[str, str]]:
     """The settings with every finding's value, later ones winning, and a note on each that is not a mere topic."""
@@ -42,4 +44,5 @@ def parameter_file(settings: Settings, notes: dict[str, str], what: str, is_read
     header = f"To start from, by `cross_view_loc doctor {what}`; everything else is as by default.".replace("  ", " ")
     if not is_ready:
         header += "\nFAIL findings remain that no parameter can cure: see them first."
-    return parameter_file_text(settings, header, only_changed=True, notes=notes)
+    # A topic that the file leaves out is guessed again where the file is used with a bag.
+    return parameter_file_text(settings, header, only_changed=True, notes=notes, always=OPTIONAL_TOPICS)

@@ -18,7 +18,8 @@ from cross_view_loc.bags.reader import (
     likely_topics,
     reference_topics,
 )
-from cross_view_loc.bags.runner import gives_attitude, named_topic
+from cross_view_loc.bags.runner import named_topic
+from cross_view_loc.bags.topics import GUESSED, gives_attitude, unused_topics, with_guesses
 from cross_view_loc.doctor.findings import Finding, Group
 from cross_view_loc.doctor.stamps import StampRecord, stamp_findings
 from cross_view_loc.errors import InputError, MissingInputError
@@ -106,14 +107,21 @@ def bag_findings(bag: Bag) -> list[Finding]:
 
 def choose(bag: Bag, configured: Settings | None) -> tuple[BagTopics, list[Finding]]:
     """The topic of every part, empty where there is none, and what is missing."""
+    origins = dict.fromkeys((part.name for part in PARTS), GUESSED)
+    if configured is not None:
+        configured, origins = with_guesses(bag, configured)
+    topics, findings = _choose(bag, configured, origins)
+    return dataclasses.replace(topics, origins=origins, unused=unused_topics(bag, topics)), findings
+
+
+def _choose(bag: Bag, configured: Settings | None, origins: dict[str, str]) -> tuple[BagTopics, list[Finding]]:
     guessed = likely_topics(bag)
     findings: list[Finding] = []
     if configured is None:
         names = {part.name: str(getattr(guessed, part.name)) for part in PARTS}
         findings += [_missing(bag, part) for part in PARTS if not names[part.name]]
         if names["imu"] and not _gives_attitude(bag, names["imu"]):
-            sentence = f"{names['imu']} has rates but no orientation, so it gives neither heading nor tilt."
-            findings.append(Group("Imu").ok("imu.orientation", sentence))
+            findings.append(_no_orientation(names["imu"]))
             names["imu"] = ""
         return _topics(bag, names, ()), findings
     rig = []
@@ -125,7 +133,8 @@ def choose(bag: Bag, configured: Settings | None) -> tuple[BagTopics, list[Findi
             if part.name == "camera_info" and camera.calibration_file:
                 wanted = ""
             other = "" if prefix else getattr(guessed, part.name)
-            chosen[part.setting], more = _configured(bag, part, wanted, other, prefix)
+            found = ("", [_missing(bag, part)]) if not origins[part.name] else None
+            chosen[part.setting], more = found or _configured(bag, part, wanted, other, prefix)
             findings += more
         chosen["depth_topic"], more = _configured(bag, DEPTH, camera.depth_topic, "", prefix)
         findings += more
@@ -133,6 +142,9 @@ def choose(bag: Bag, configured: Settings | None) -> tuple[BagTopics, list[Findi
     names = {"image": rig[0].image_topic, "camera_info": rig[0].camera_info_topic}
     for part in PARTS[2:]:
         wanted, other = getattr(configured, part.setting), getattr(guessed, part.name) if part.is_needed else ""
+        if not origins[part.name]:
+            is_rates = part.name == "imu" and guessed.imu
+            wanted, findings = "", [*findings, _no_orientation(guessed.imu) if is_rates else _missing(bag, part)]
         names[part.name], more = _configured(bag, part, wanted, other, "")
         findings += more
     return _topics(bag, names, tuple(rig)), findings
@@ -153,8 +165,15 @@ def _configured(bag: Bag, part: Part, wanted: str, other: str, prefix: str) -> t
     except MissingInputError as error:
         make = Group(TITLES[part.name]).fail if part.is_needed or not other else Group(TITLES[part.name]).warn
         remedy = f"Set {setting}." if other or bag.of_type(*part.types) else "Record it, or correct the name."
+        if part.name == "camera_info" and not other:
+            remedy = remedy.removesuffix(".") + f", or set {prefix}calibration_file to the camera's calibration."
         more = {"parameter": part.setting, "value": other} if not prefix and (other or not part.is_needed) else {}
         return other, [make(f"{part.name}.topic", f"{error}.", remedy, **more)]
+
+
+def _no_orientation(topic: str) -> Finding:
+    sentence = f"{topic} has rates but no orientation, so it gives neither heading nor tilt."
+    return Group("Imu").ok("imu.orientation", sentence)
 
 
 def _gives_attitude(bag: Bag, topic: str) -> bool:
@@ -179,6 +198,9 @@ def _missing(bag: Bag, part: Part) -> Finding:
     sentence = f"The bag has no {TITLES[part.name]}: no topic of type {kind} with messages{more}."
     if part.is_needed:
         remedy = f"Convert {near[0]} to {STANDARD[part.hint]}." if near else f"Record a topic of type {kind}."
+        if part.name == "camera_info":
+            remedy = f"Record a topic of type {kind}, or set calibration_file to a file with the camera's calibration."
+            return title.fail(f"{part.name}.topic", sentence, remedy, parameter="calibration_file")
         return title.fail(f"{part.name}.topic", sentence, remedy, parameter=part.setting)
     return title.ok(f"{part.name}.topic", sentence + " It is optional.")
 

@@ -66,11 +66,8 @@ def write_report(
 def facts(offline: OfflineRun, records: Sequence[FrameRecord], row: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What the result depends on, as names and values for people; `row` tells which depth source served."""
     settings, origin = offline.settings, offline.projection.origin
-    topics = {
-        name: ", ".join(value) if isinstance(value, tuple) else value
-        for name, value in dataclasses.asdict(dataclasses.replace(offline.topics, rig=())).items()
-        if value
-    }
+    used = dataclasses.asdict(dataclasses.replace(offline.topics, rig=(), origins={}, unused=()))
+    topics = {name: ", ".join(value) if isinstance(value, tuple) else value for name, value in used.items() if value}
     found = [
         ("bag", str(offline.bag.path.resolve())),
         ("images", f"{len(records)}, {(records[-1].stamp_ns - records[0].stamp_ns) / 1e9:.1f} s"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,8 @@ class Settings(MethodSettings, InputSettings):
 
     rig: tuple[CameraSettings, ...] = ()
     """The cameras, one or several; of a single one it is made of the parameters without a camera's name."""
+    named: frozenset[str] | None = dataclasses.field(default=None, compare=False)
+    """Which parameters the file set that these are from; None: from no file, so that all of them are meant."""
 
     def __post_init__(self) -> None:
         for parameter in PARAMETERS:
@@ -68,7 +70,8 @@ class Settings(MethodSettings, InputSettings):
     @classmethod
     def from_yaml(cls, path: str | Path) -> Settings:
         """Settings from a ROS parameter file (`/**:` or a node's name, then `ros__parameters:`)."""
-        return cls.from_mapping(read_parameter_file(path), str(path))
+        values = read_parameter_file(path)
+        return dataclasses.replace(cls.from_mapping(values, str(path)), named=frozenset(values))
 
     def tracker(self) -> Tracker | None:
         """A new tracker by these settings; None when tracking is off."""
@@ -166,14 +169,19 @@ def parameter_file_text(
     header: str = "",
     only_changed: bool = False,
     notes: Mapping[str, str] | None = None,
+    always: Collection[str] = (),
 ) -> str:
     """A commented ROS parameter file that holds every parameter, with the values of `settings`.
 
     `config/localizer.yaml` is this text for the defaults, and `simulate` writes it for a drive. `only_changed` leaves
-    out what is as by default; `notes` says more about single parameters.
+    out what is as by default, but for the parameters in `always`; `notes` says more about single parameters.
     """
     settings, notes = settings or Settings(), notes or {}
-    chosen = [row for row in PARAMETERS if not only_changed or getattr(settings, row.name) != row.default]
+    chosen = [
+        row
+        for row in PARAMETERS
+        if not only_changed or row.name in always or getattr(settings, row.name) != row.default
+    ]
     lines = [f"# {line}".rstrip() for line in header.splitlines()]
     lines += ["/**:", "  ros__parameters:" if chosen else "  ros__parameters: {}"]
     group = ""
