@@ -52,6 +52,7 @@ def test_a_shift_of_metres_is_noticed_with_its_direction(monkeypatch, paths):
     assert found.data["east_m"] == pytest.approx(6.0, abs=0.3)
     assert found.data["north_m"] == pytest.approx(-4.0, abs=0.3)
     assert "6.0" in found.sentence and "m east" in found.sentence and "m south" in found.sentence
+    assert "of a stretch of 4 s lie" in found.sentence  # as long as the bag is
     assert "the receiver is" in found.sentence and "map_offset_m" in found.remedy
 
 

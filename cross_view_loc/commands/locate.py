@@ -24,8 +24,11 @@ from cross_view_loc.settings import parameter_named
 from cross_view_loc.types import Estimate, Frame, Prior
 
 if TYPE_CHECKING:
+    from cross_view_loc.aerial.patch import Patch
     from cross_view_loc.localizer import LocalizerSettings
 
+TOO_LITTLE_IMAGERY = "map: only "
+"""How the gate begins when it refuses for want of imagery."""
 EXAMPLES = """examples:
   a panorama, nothing known but the place:
     cross_view_loc locate --ground street.jpg --aerial above.png --gsd 0.2 --camera equirectangular
@@ -34,9 +37,11 @@ EXAMPLES = """examples:
       --camera-height 1.6 --camera-pitch-deg 3 --heading-prior-deg 45 --heading-range-deg 10 --json
 
 The aerial image's top is north. Headings count clockwise from there and belong to the ground image's centre column
-(for a pinhole: its optical axis). The search is a square about the aerial image's centre. The result is the camera's
-place: dx_px, dy_px to the right of and below the centre, the same as east_m and north_m. An estimate that is not to
-be trusted is printed with "accepted": false and the reason; the exit status is 0 for it too.
+(for a pinhole: its optical axis). The search is a square about the aerial image's centre. The image has to hold
+what can be seen from all of that: some 2 x (search radius + 55 m), by default 150 m wide and high; with less than half
+of the place on it, the estimate is refused. The result is the camera's place: dx_px, dy_px to the right of and below
+the centre, the same as east_m and north_m. An estimate that is not to be trusted is printed with "accepted": false and
+the reason; the exit status is 0 for it too.
 """
 
 
@@ -95,8 +100,31 @@ def execute(options: argparse.Namespace) -> int:
     localizer.depth.log_scale_std = math.hypot(localizer.depth.log_scale_std, height_std)
     estimate = localizer.locate([frame], settings_prior)
     row = result_row(estimate, aerial)
+    row["reason"] = picture_reason(estimate.reason, localizer.latest_patch, aerial, settings_prior)
     print(json.dumps(row) if options.json else _sentence(row))
     return 0
+
+
+def picture_reason(reason: str, patch: Patch | None, aerial: ImageMap, prior: Prior) -> str:
+    """The reason of a refusal, that of too little imagery in terms of a picture that should be larger.
+
+    `patch` is what was looked at last; with the heading unknown, that is turned all round.
+    """
+    if patch is None or not reason.startswith(TOO_LITTLE_IMAGERY):
+        return reason
+    half_m = patch.image.shape[0] * patch.meters_per_pixel / 2
+    away_m = np.array([patch.center_east_m - prior.east_m, patch.center_north_m - prior.north_m])
+    if prior.yaw_range_rad > math.radians(45.0):
+        reach_m = float(np.hypot(*away_m)) + half_m * math.sqrt(2.0)
+    else:
+        turned = half_m * (abs(math.cos(patch.rotation_rad)) + abs(math.sin(patch.rotation_rad)))
+        reach_m = float(np.abs(away_m).max()) + turned
+    height, width = aerial.image.shape[:2]
+    return (
+        f"aerial image: less than half of what could be seen from within the search lies on it; give one that is "
+        f"{math.ceil(2 * reach_m)} m wide and high (this one: {width * aerial.meters_per_pixel:.0f} m by "
+        f"{height * aerial.meters_per_pixel:.0f} m at --gsd {aerial.meters_per_pixel:g}), or check --gsd"
+    )
 
 
 def relative_height_std(options: argparse.Namespace) -> float:

@@ -293,7 +293,8 @@ def _frames(
 ) -> Callable[[], list[Finding]] | None:
     """Truth, whole frames, the road's plane."""
     settings = examination.settings
-    if topics.truth and found.fixes and origin_from != "first fix":
+    is_elsewhere = any(each.check == "map.elsewhere" for each in examination.findings)
+    if topics.truth and found.fixes and origin_from != "first fix" and not (is_elsewhere and origin_from == "map"):
         examination.check("GNSS", lambda: gnss.truth_findings(found, topics.truth, settings, projection))
     if not topics.image or T_base_camera is None or not examination.is_curable:
         return None

@@ -25,6 +25,8 @@ WINDOW = 7
 """Fixes that one parabola is laid through."""
 LEAST_JUMP_M = 5.0
 LONGEST_EXCURSION_S = 30.0
+FAR_M = 1000.0
+"""No receiver errs by that much in the median."""
 
 
 def fix_findings(found: Survey, topic: str, settings: Settings) -> list[Finding]:
@@ -274,6 +276,14 @@ def truth_findings(found: Survey, topic: str, settings: Settings, projection: Ma
     median_m, p95_m = (float(np.quantile(error_m, share)) for share in (0.5, 0.95))
     data = {"median_m": round(median_m, 3), "p95_m": round(p95_m, 3)}
     text = f"Against {topic}, fixes are off by {median_m:.2f} m in the median, {p95_m:.2f} m at 95 %"
+    if median_m > FAR_M:
+        return [
+            GROUP.warn(
+                "fix.truth", f"{text}: the two count from different origins.",
+                "Set map_origin to the origin that the truth counts from, or give the map that tells it.",
+                parameter="map_origin", data=data,
+            )
+        ]  # fmt: skip
     if p95_m > settings.search_radius_m / 2:
         return [
             GROUP.warn(

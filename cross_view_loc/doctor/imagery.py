@@ -18,7 +18,7 @@ from cross_view_loc.evaluation.map_offset import fit_offset
 from cross_view_loc.evaluation.runs import truth_at
 from cross_view_loc.geometry.geodesy import MapProjection
 from cross_view_loc.inputs.assembler import FrameAssembler
-from cross_view_loc.inputs.stamps import to_ns
+from cross_view_loc.inputs.stamps import NS_PER_S, to_ns
 from cross_view_loc.settings import Settings
 
 GROUP = Group("map")
@@ -74,8 +74,8 @@ def offset_findings(
     data = {"east_m": round(east_m, 2), "north_m": round(north_m, 2), "std_m": [round(float(s), 2) for s in std_m],
             "images": len(errors), "against": against}  # fmt: skip
     where = (
-        f"{len(errors)} estimates of a stretch of {STRETCH_S:.0f} s lie {_offset_text(east_m, north_m)} of {against} "
-        f"(± {float(std_m.max()):.1f} m)"
+        f"{len(errors)} estimates of a stretch of {_stretch_s(bag):.0f} s lie {_offset_text(east_m, north_m)} of "
+        f"{against} (± {float(std_m.max()):.1f} m)"
     )
     is_large = math.hypot(east_m / std_m[0], north_m / std_m[1]) > 3.0 and math.hypot(east_m, north_m) > WORTH_A_WORD_M
     if not is_large:
@@ -90,6 +90,10 @@ def offset_findings(
             data=data,
         )
     ]
+
+
+def _stretch_s(bag: Bag) -> float:
+    return min(STRETCH_S, (bag.end_ns - bag.start_ns) / NS_PER_S)
 
 
 def _offset_text(east_m: float, north_m: float) -> str:

@@ -13,6 +13,7 @@ from cross_view_loc.errors import InputError, MissingInputError
 from cross_view_loc.geometry.lifting import LOWEST_CAMERA_M
 from cross_view_loc.geometry.transforms import Matrix
 from cross_view_loc.inputs.poses import bare_frame
+from cross_view_loc.inputs.vehicle_transforms import static_transform
 from cross_view_loc.settings import Settings
 
 GROUP = Group("transforms")
@@ -53,15 +54,23 @@ def camera_findings(found: Survey, settings: Settings, image_frame: str) -> tupl
         )
     if not findings:
         yaw_deg = math.degrees(math.atan2(T[1, 2], T[0, 2]))
+        up_deg = math.degrees(math.asin(np.clip(T[2, 2], -1, 1)))
         findings.append(
             GROUP.ok(
                 "tf.camera",
-                f"{settings.base_frame} -> {frame}: {height_m:.2f} m above the ground, {T[0, 3]:+.2f} m ahead, looks "
-                f"{math.degrees(math.asin(np.clip(T[2, 2], -1, 1))):+.1f} deg up and {yaw_deg:+.1f} deg to the left.",
+                f"{settings.base_frame} -> {frame}: {height_m:.2f} m above the ground, "
+                f"{_signed(T[0, 3], '.2f', 'm ahead', 'm behind')}, "
+                f"looks {_signed(up_deg, '.1f', 'deg up', 'deg down')} and "
+                f"{_signed(yaw_deg, '.1f', 'deg to the left', 'deg to the right')}.",
                 data={"height_m": round(height_m, 3)},
             )
         )
     return findings, T
+
+
+def _signed(value: float, digits: str, positive: str, negative: str) -> str:
+    """A figure without a sign that people would have to know the meaning of."""
+    return f"{abs(value):{digits}} {positive if value >= 0.0 else negative}"
 
 
 def _orientation(found: Survey, settings: Settings, frame: str, T: Matrix) -> list[Finding]:
@@ -206,16 +215,16 @@ def _missing(found: Survey, settings: Settings, frame: str, what: str, check: st
     """The missing link by name: which frames exist and in which tree they are."""
     frames, base = found.frames(), settings.base_frame
     make = GROUP.fail if fatal else GROUP.warn
-    publish = f"Publish a static transform from {base} (or a frame below it)"
+    publish = f"publish a static transform with {static_transform(base, frame or 'FRAME')}"
     if not frames:
         return make(check, f"The bag has no transforms, so where the {what} ({frame}) sits on the vehicle is unknown.",
-                    f"Record /tf_static, or {publish[0].lower()}{publish[1:]} to {frame}.")  # fmt: skip
+                    f"Record /tf_static, or {publish}.")  # fmt: skip
     if frame not in frames:
         near = difflib.get_close_matches(frame, sorted(frames), n=1, cutoff=0.6)
         like = f" (is it {near[0]}?)" if near else ""
         return make(
             check, f"TF does not know {frame or 'the empty frame'}, the frame of the {what}{like}{_list(found)}.",
-            f"{publish} to {frame}, or correct the driver's frame_id.",
+            f"Correct the driver's frame_id, or {publish}.",
             parameter="camera_frame" if what == "camera" else "",
         )  # fmt: skip
     top = root_of(found, frame)
@@ -231,7 +240,7 @@ def _missing(found: Survey, settings: Settings, frame: str, what: str, check: st
         f"No transform connects {base} (tree of {root_of(found, base)}) with the {what}'s frame {frame}: that "
         "is in the tree "
         f"of {top} ({', '.join(own[:6])}); the link {base} -> {top} is missing.",
-        f"Publish a static transform {base} -> {top}.",
+        f"Publish the static transform {base} -> {top} with {static_transform(base, top)}.",
         data={"parent": base, "child": top},
     )
 

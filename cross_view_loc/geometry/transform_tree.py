@@ -87,7 +87,7 @@ class TransformTree:
                 why = f"{' and '.join(missing)} never arrived" if missing else "the two are not connected"
                 raise MissingInputError(
                     f"No transform {target} -> {source}: {why}; frames known are {', '.join(known) or 'none'};"
-                    " publish it on /tf or /tf_static."
+                    " publish it on /tf or /tf_static"
                 )
             children_source = up_from_source[: up_from_source.index(common)]
             children_target = up_from_target[: up_from_target.index(common)]

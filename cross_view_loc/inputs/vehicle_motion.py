@@ -11,7 +11,7 @@ from cross_view_loc.geometry.transforms import Matrix, level_rotation, slerp
 from cross_view_loc.inputs.imus import attitude_in_map, has_orientation
 from cross_view_loc.inputs.poses import bare_frame, pose_of
 from cross_view_loc.inputs.stamps import Timeline, blend_transforms, stamp_ns, to_ns
-from cross_view_loc.inputs.vehicle_transforms import VehicleTransforms
+from cross_view_loc.inputs.vehicle_transforms import VehicleTransforms, static_transform
 from cross_view_loc.settings import Settings
 
 
@@ -56,7 +56,13 @@ class VehicleMotion:
             return np.eye(4)
         if not frame:
             raise MissingInputError("message has no frame_id, so where its sensor sits is unknown; correct its driver")
-        return self.transforms.lookup(self.settings.base_frame, frame, stamp)
+        base = self.settings.base_frame
+        try:
+            return self.transforms.lookup(base, frame, stamp)
+        except MissingInputError as error:
+            if self.transforms.are_connected(base, frame):
+                raise
+            raise MissingInputError(f"{error}, as with {static_transform(base, bare_frame(frame))}") from error
 
     def level(self, stamp: int) -> tuple[Matrix, str]:
         """(3, 3) R_level_base by the parameter attitude, and what is assumed where it is not known; "" where it is.

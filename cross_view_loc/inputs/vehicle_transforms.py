@@ -14,6 +14,19 @@ TOLERANCE_NS = to_ns(0.1)
 """How far outside its history a transform is answered by the nearest pose."""
 
 
+def static_transform(parent: str, child: str) -> str:
+    """How to publish where a sensor sits on the vehicle, for a replayed recording too, as the end of a sentence.
+
+    A camera's optical frame (REP-103: z ahead, x right, y down) comes with its rotation when it looks ahead.
+    """
+    looks_ahead = " --roll -1.5708 --yaw -1.5708" if any(word in child for word in ("optical", "cam")) else ""
+    return (
+        f"`ros2 run tf2_ros static_transform_publisher --x X --y Y --z Z{looks_ahead} --frame-id {parent} "
+        f"--child-frame-id {child}` with its place in metres (for a recording: beside `ros2 bag play`, while `ros2 bag "
+        "record -a` makes a new one)"
+    )
+
+
 class VehicleTransforms:
     """A transform tree fed with TFMessages, which remembers every parent a frame was given."""
 
