@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ import rclpy
 from fault_helpers import Answer, FaultServer
 from rclpy.parameter import Parameter
 from ros_helpers import ORIGIN, SECOND, ConstantOffset, Vehicle, private_domain, vehicle_settings, write_tiny_map
+from sensor_msgs.msg import Image
 from tf2_msgs.msg import TFMessage
 
 from cross_view_loc.aerial.tiles import TileKey
@@ -315,3 +317,21 @@ def test_interrupt_while_modules_are_imported_is_a_clean_end(monkeypatch: pytest
 def test_parameters_nobody_knows_are_named_with_the_nearest() -> None:
     sentences = parameters.unknown_parameters(["serch_radius_m", "search_radius_m", "use_sim_time", "qos_overrides./a"])
     assert len(sentences) == 1 and "did you mean search_radius_m?" in sentences[0]
+
+
+def test_wrong_topic_is_told_once_with_the_one_there_is(make, monkeypatch) -> None:
+    inside = make(image_topic="/imaeg", input_timeout_s=0.1)
+    warned: list[str] = []
+    inside.node._silence._warn = warned.append
+    inside.vehicle_node.create_publisher(Image, "/image", 1)
+    inside.node.create_publisher(Image, "~/debug/overlay", 1)  # ours: never meant
+    inside.node.health._started -= 1.0
+    deadline = time.monotonic() + 20.0
+    while not any("/image" in text.split("type", 1)[-1] for text in warned) and time.monotonic() < deadline:
+        inside.node._verdicts()
+        time.sleep(0.05)
+    (said,) = [text for text in warned if "sensor_msgs/CompressedImage: /image" in text]
+    assert "/imaeg (image, nobody publishes it)" in said and "overlay" not in said
+    count = len(warned)
+    inside.node._verdicts()
+    assert len(warned) == count

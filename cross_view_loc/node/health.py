@@ -98,6 +98,13 @@ class Health:
             self._inputs[role].count += 1
             self._inputs[role].arrivals.append(self._clock())
 
+    def never_arrived(self, timeout_s: float) -> dict[str, str]:
+        """Topics, by their role, on which nothing has come although the node has listened for longer than that."""
+        with self._lock:
+            if self._clock() - self._started <= timeout_s:
+                return {}
+            return {role: entry.topic for role, entry in self._inputs.items() if not entry.count}
+
     def unusable(self, role: str, problem: str) -> int:
         """A message of this role could not be used; returns how many so far."""
         with self._lock:

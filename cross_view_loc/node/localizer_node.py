@@ -24,6 +24,7 @@ from cross_view_loc.node.health import ERROR, OK, Health, Verdict, tracker_verdi
 from cross_view_loc.node.lifecycle import ManagedNode
 from cross_view_loc.node.machine import Machine
 from cross_view_loc.node.pipeline import Pipeline
+from cross_view_loc.node.silence import Silence
 from cross_view_loc.settings import Settings
 from cross_view_loc.settings.contradictions import ignored_settings
 
@@ -42,6 +43,7 @@ class LocalizerNode(ManagedNode):
         self.pipeline: Pipeline | None = None
         self._controls: Controls | None = None
         self._machine = Machine()
+        self._silence = Silence(self.get_logger().warning)
         self._diagnostics = Diagnostics(self, self._verdicts, self._declared.value("image_topic"))
         parameters.follow_changes(self, lambda: self.settings, self._apply)
 
@@ -83,6 +85,7 @@ class LocalizerNode(ManagedNode):
     def _activate(self) -> None:
         assert self.pipeline is not None
         self.health.begin()
+        self._silence.begin()
         self.pipeline.start()
         settings, waits_for = self.settings, self.pipeline.waits_for
         if waits_for:
@@ -115,6 +118,7 @@ class LocalizerNode(ManagedNode):
         if state != "active" or self.pipeline is None:
             return [lifecycle]
         pipeline, tracker, timeout_s = self.pipeline, self.pipeline.tracker, self.settings.input_timeout_s
+        self._tell_of_silence(timeout_s)
         verdicts = self.health.verdicts(
             timeout_s,
             pipeline.assumptions(),
@@ -126,3 +130,16 @@ class LocalizerNode(ManagedNode):
         if tracker is not None:
             verdicts.append(tracker_verdict(tracker.state, tracker.reason))
         return [lifecycle, *verdicts, self._machine.verdict(self.settings.device)]
+
+    def _tell_of_silence(self, timeout_s: float) -> None:
+        silent = self.health.never_arrived(timeout_s)
+        if not silent:
+            return
+        own = f"{self.get_fully_qualified_name()}/"
+        published = {
+            name: types
+            for name, types in self.get_topic_names_and_types()
+            if not name.startswith(own) and self.count_publishers(name)
+        }
+        resolved = {key: self.resolve_topic_name(topic) for key, topic in silent.items()}
+        self._silence.check(resolved, published, timeout_s)
