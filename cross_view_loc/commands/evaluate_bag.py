@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import math
 import sys
@@ -22,10 +21,10 @@ from cross_view_loc.bags.results import (
 from cross_view_loc.bags.truth import RecordedTruth, read_recorded_truth, refuse_truth_of_elsewhere
 from cross_view_loc.commands.calibrate_bag import calibrate, calibration_text
 from cross_view_loc.commands.run import check_span, show_topics
-from cross_view_loc.commands.run_one import localized
+from cross_view_loc.commands.run_one import REPORT, localized
 from cross_view_loc.commands.tables import text_table
 from cross_view_loc.errors import InputError
-from cross_view_loc.evaluation.map_offset import estimate_map_offset, yaml_advice
+from cross_view_loc.evaluation.map_offset import estimate_map_offset, offset_object, offset_text
 from cross_view_loc.evaluation.runs import TRUTH_GAP_NS, depth_served, run_row
 from cross_view_loc.settings import Settings, parameter_file_text
 from cross_view_loc.tracking.tracked import Locate
@@ -39,7 +38,7 @@ Truth is an Odometry, PoseStamped or PoseWithCovarianceStamped topic in the map'
 TUM file; it counts from map_origin. Printed are the errors, the imagery's offset with the YAML to set (where the truth
 is better than the map), with --fuse the errors of a small reference filter over odometry with the fixes and with our
 poses, with --calibrate what camera and covariance should be corrected by, fitted on the first half of the drive and
-tried on the second.
+advised only where the second half becomes better; that takes a drive of at least two minutes, with turns.
 """
 
 
@@ -82,7 +81,12 @@ def execute(options: argparse.Namespace) -> int:
         if options.calibrate and not partial:
             more, summary["calibration"] = calibrate(offline, truth, span, options.stride, **named)
             rows += more
+            if "map_offset" not in summary["calibration"]["advised"] and summary["map_offset"].get("significant"):
+                # The whole drive must not advise what half of it does not bear out.
+                summary["map_offset"]["not_borne_out"] = True
+                summary["map_offset"].pop("yaml", None)
         if options.out:
+            summary["out"] = str(options.out)
             _write(options, offline, localizer.locate, records, truth, summary)
     if partial:
         left_out = ", without --fuse and --calibrate" if options.fuse or options.calibrate else ""
@@ -97,8 +101,7 @@ def _offset(offline: OfflineRun, records: list[FrameRecord], truth: RecordedTrut
         offset = estimate_map_offset(records, truth.poses, truth.std_m, offline.settings.map_std_m)
     except InputError as error:
         return {"reason": str(error)}
-    total, yaml = yaml_advice(offset, offline.source, offline.settings.map_path)
-    return {**dataclasses.asdict(offset), "significant": offset.is_significant, "map_offset_m": total, "yaml": yaml}
+    return offset_object(offset, offline.source, offline.settings.map_path)
 
 
 def _fused_rows(
@@ -167,24 +170,7 @@ def _text(summary: dict[str, Any]) -> str:
         lines += [f"fused with poses, the mean error is {share} of the better one fused with GNSS alone", ""]
     lines.append(offset_text(summary["map_offset"]))
     if "calibration" in summary:
-        fitted = summary["calibration"]
-        lines += [
-            "",
-            calibration_text(fitted),
-            *(f"  {line}" for line in offset_text(fitted["map_offset"]).splitlines()),
-        ]
+        lines += ["", calibration_text(summary["calibration"])]
+    if "out" in summary:
+        lines += ["", f"results in {summary['out']}; look at {Path(summary['out']) / REPORT}"]
     return "\n".join(lines)
-
-
-def offset_text(offset: dict[str, Any]) -> str:
-    """The imagery's offset for people."""
-    if "reason" in offset:
-        return f"imagery offset: not estimated, {offset['reason']}"
-    told = (
-        f"imagery offset: east {offset['east_m']:+.2f} ± {offset['std_m'][0]:.2f} m, north {offset['north_m']:+.2f} ± "
-        f"{offset['std_m'][1]:.2f} m, from {offset['used']} of {offset['frames']} accepted frames"
-    )
-    if not offset["significant"]:
-        return f"{told}; not more than its uncertainty, so nothing to set"
-    indented = "\n".join(f"  {line}" for line in offset["yaml"].splitlines())
-    return f"{told}; to undo it:\n{indented}"

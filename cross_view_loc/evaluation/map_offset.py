@@ -8,10 +8,12 @@ apart, and its standard deviation says so.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ from cross_view_loc.aerial.offsets import OffsetSource
 from cross_view_loc.aerial.sources import AerialSource
 from cross_view_loc.bags.results import FrameRecord
 from cross_view_loc.errors import InputError
+from cross_view_loc.evaluation.calibration_check import BLOCK_NS, independent_count, student_975
 from cross_view_loc.evaluation.runs import truth_at
 from cross_view_loc.geometry.transforms import Matrix
 from cross_view_loc.inputs.stamps import Timeline
@@ -27,9 +30,6 @@ from cross_view_loc.inputs.stamps import Timeline
 Array = NDArray[np.float64]
 
 FEWEST_FRAMES = 20
-BLOCK_NS = 2_000_000_000
-"""Frames nearer together than this see the same place and count as one observation (on town drives the errors of
-accepted estimates are no longer correlated after a second)."""
 FEWEST_BLOCKS = 4
 BODY_BIAS_STD_M = 0.3
 """How large a constant error in the vehicle's frame is expected to be (mounting, the truth's lever arm)."""
@@ -51,12 +51,14 @@ class MapOffset:
     forward_m: float
     left_m: float
     """Constant error in the vehicle's frame, fitted beside it."""
+    independent: float = math.inf
+    """How many independent observations the frames are worth: neighbours err alike."""
 
     @property
     def is_significant(self) -> bool:
-        """Whether it is more than twice its standard deviation along either axis."""
-        values = (self.east_m, self.north_m)
-        return any(abs(value) > 2.0 * std for value, std in zip(values, self.std_m, strict=True))
+        """Whether it is beyond chance along either axis: two of its standard deviations, more of few frames."""
+        values, limit = (self.east_m, self.north_m), student_975(max(self.independent - 4.0, 3.0))
+        return any(abs(value) > limit * std for value, std in zip(values, self.std_m, strict=True))
 
 
 def why_truth_is_too_coarse(std_m: float | None, map_std_m: float) -> str:
@@ -92,6 +94,12 @@ def estimate_map_offset(
         )
     values = np.array([row[1:] for row in rows])
     fitted, covariance, weight = fit_offset(values[:, :2], values[:, 2], blocks)
+    # What is left tells how long errors stay alike; what counts little in the fit counts little here.
+    c, s = np.cos(values[:, 2]), np.sin(values[:, 2])
+    bias = np.stack([c * fitted[2] - s * fitted[3], s * fitted[2] + c * fitted[3]], axis=1)
+    left = (values[:, :2] - fitted[:2] - bias) * weight[:, None]
+    independent = independent_count(left, [int(row[0]) for row in rows])
+    fitted, covariance, weight = fit_offset(values[:, :2], values[:, 2], independent)
     stds = np.sqrt(np.diag(covariance)[:2] + (truth_std_m or 0.0) ** 2)
     return MapOffset(
         float(fitted[0]),
@@ -101,6 +109,7 @@ def estimate_map_offset(
         int((weight >= 0.5).sum()),
         float(fitted[2]),
         float(fitted[3]),
+        independent,
     )
 
 
@@ -142,3 +151,26 @@ def yaml_advice(offset: MapOffset, source: AerialSource, map_path: str) -> tuple
     kinds = {".mbtiles": "mbtiles", ".pmtiles": "pmtiles", ".tif": "geotiff", ".tiff": "geotiff"}
     kind = "folder" if path.is_dir() else kinds.get(path.suffix.lower(), "geotiff")
     return total, f"kind: {kind}    # a file shifted.yaml, to be given as the map\npath: {path}\n{line}"
+
+
+def offset_object(offset: MapOffset, source: AerialSource, map_path: str) -> dict[str, Any]:
+    """The offset for JSON; lines to be set only where it is significant."""
+    total, yaml = yaml_advice(offset, source, map_path)
+    told = {**dataclasses.asdict(offset), "significant": offset.is_significant, "map_offset_m": total}
+    return told | ({"yaml": yaml} if offset.is_significant else {})
+
+
+def offset_text(offset: dict[str, Any]) -> str:
+    """The imagery's offset for people."""
+    if "reason" in offset:
+        return f"imagery offset: not estimated, {offset['reason']}"
+    told = (
+        f"imagery offset: east {offset['east_m']:+.2f} ± {offset['std_m'][0]:.2f} m, north {offset['north_m']:+.2f} ± "
+        f"{offset['std_m'][1]:.2f} m, from {offset['used']} of {offset['frames']} accepted frames"
+    )
+    if not offset["significant"]:
+        return f"{told}; not more than its uncertainty, so nothing to set"
+    if offset.get("not_borne_out"):
+        return f"{told}; the second half does not bear it out, so nothing to set"
+    indented = "\n".join(f"  {line}" for line in offset["yaml"].splitlines())
+    return f"{told}; to undo it:\n{indented}"
