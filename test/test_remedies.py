@@ -3,6 +3,8 @@
 import json
 import math
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +15,7 @@ from bag_helpers import CAMERA, drive, write_bag2, write_map
 from cross_view_loc import localizer
 from cross_view_loc.aerial.image_file import ImageMap
 from cross_view_loc.cli import main
+from cross_view_loc.commands.evaluate_sensitivity import without_past
 from cross_view_loc.commands.locate import picture_reason
 from cross_view_loc.doctor.survey import Survey
 from cross_view_loc.doctor.transforms import camera_findings
@@ -133,3 +136,46 @@ def test_other_reasons_stay_as_they_are():
     aerial = ImageMap(np.zeros((100, 100, 3), np.uint8), 0.2)
     patch = aerial.patch(0.0, 0.0, 50, 0.2, 0.0)
     assert picture_reason("ambiguous: so", patch, aerial, Prior(0, 0.0, 0.0, 5.0)) == "ambiguous: so"
+
+
+def test_warp_starts_without_its_word_on_a_machine_without_gpu():
+    """In a process of its own: it starts but once."""
+    code = (
+        "import os; from cross_view_loc.commands import quiet_warp; quiet_warp.start_warp(); "
+        "os.write(2, b'still there'); from cross_view_loc.simulation.warp_runtime import wp; "
+        "wp.init(); print(wp.get_device('cpu'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=300, text=True)
+    assert (done.stderr, done.stdout.strip()) == ("still there", "cpu")
+
+
+# --- run and evaluate ---
+
+
+def test_run_sends_whoever_brings_a_truth_to_evaluate_bag(capsys):
+    assert main(["run", "drive/bag", "--truth", "truth.tum"]) == 1
+    assert "`cross_view_loc evaluate bag drive/bag --truth truth.tum`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("bags", [1, 2])
+def test_resume_of_a_folder_that_is_not_there_does_not_begin_anew(tmp_path, monkeypatch, capsys, bags):
+    monkeypatch.chdir(tmp_path)
+    write_map(tmp_path / "map.mbtiles")
+    paths = [str(write_bag2(tmp_path / f"bag{i}", drive())) for i in range(bags)]
+    assert main(["run", *paths, "--map", "map.mbtiles", "--out", "mistyped", "--resume"]) == 1
+    assert "there is no run to continue at mistyped" in capsys.readouterr().err
+    assert not Path("mistyped").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([(1, 0, 4)], ""),
+        ([(1, 0, 4), (5, 0, 4), (5, 0, 4)], "no frame had"),
+        ([(5, 1, 4), (5, 1, 4)], "only 2 of 8 frames had"),
+        ([(5, 2, 4), (5, 2, 4)], ""),
+    ],
+)
+def test_windows_without_a_past_are_said_to_be_such(rows, said):
+    told = without_past([{"window": w, "frames_with_past": past, "frames": frames} for w, past, frames in rows])
+    assert said in told if said else not told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -160,3 +161,24 @@ def test_the_command_prints_each_depth_and_disturbance(monkeypatch, capsys, tmp_
         evaluate_sensitivity.execute(
             cli.build_parser("evaluate").parse_args(["evaluate", "sensitivity", "--frames", "0"])
         )
+
+
+def test_estimates_that_had_a_past_are_counted(monkeypatch) -> None:
+    class Stub:
+        """A localizer that has gone some way before all but its first estimate."""
+
+        def __init__(self) -> None:
+            self.settings, self.depth, self.located = SimpleNamespace(window_frames=5), None, 0
+            self.use_map = self.follow = lambda what: None
+
+        def locate(self, frames, prior) -> Estimate:
+            self.located += 1
+            self.window = SimpleNamespace(reach_m=3.0 * (self.located - 1))
+            return Estimate(frames[0].stamp_ns, prior.east_m, prior.north_m, prior.yaw_rad, np.eye(3), accepted=True)
+
+    monkeypatch.setattr(sensitivity, "make_localizer", lambda *_: Stub())
+    monkeypatch.setattr(sensitivity, "rendered_drive", lambda *_, **__: drive_of(count=5))
+    chosen = [each for each in disturbances(5) if each.window == 5]
+    results = sensitivity.measure_sensitivity([1], 3, ["flat"], chosen, None)  # type: ignore[arg-type]
+    assert [(result.with_past, len(result.errors)) for result in results] == [(2, 3)] * 3
+    assert results[1].row(results[0])["frames_with_past"] == 2

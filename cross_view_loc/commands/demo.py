@@ -19,6 +19,7 @@ from cross_view_loc.bags.results import FrameRecord, tum_text, without_nan, writ
 from cross_view_loc.bags.runner import choose_topics, read_truth, with_topics
 from cross_view_loc.commands.depth_option import HELP as DEPTH_HELP
 from cross_view_loc.commands.depth_option import depth_name
+from cross_view_loc.commands.quiet_warp import start_warp
 from cross_view_loc.commands.simulate import ConsoleProgress
 from cross_view_loc.demo.node_process import NODE_NAME, NodeProcess, private_ros_network, wait_until
 from cross_view_loc.errors import InputError, MissingInputError
@@ -113,6 +114,7 @@ def _make_drive(options: argparse.Namespace, drive: Path, say: _Narrator) -> Non
         say.step(f"using the drive in {drive} again")
         return
     say.step(f"simulating a {options.duration:g} s drive through town {options.seed}: map, camera, GNSS, odometry, IMU")
+    start_warp()
     settings = SimulationSettings(options.seed, duration_s=options.duration, image_rate_hz=options.rate)
     progress = ConsoleProgress()
     try:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from cross_view_loc.commands import evaluate_bag, evaluate_pairs, evaluate_sensitivity
 from cross_view_loc.commands.depth_option import town_depth_name
+from cross_view_loc.commands.quiet_warp import start_warp
 from cross_view_loc.commands.tables import text_table
 from cross_view_loc.commands.train import parse_seeds
 from cross_view_loc.errors import InputError
@@ -147,6 +148,7 @@ def execute(options: argparse.Namespace) -> int:
             device=options.device, map_std_m=map_std_m, mount_yaw_std_deg=0.0, threads=os.cpu_count() or 1
         )
 
+    start_warp()
     total = len(options.seeds) * len(settings) * options.frames
     with tqdm(total=total, unit="frame", file=sys.stderr, disable=None) as progress:
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cross_view_loc.commands.depth_option import town_depth_name
+from cross_view_loc.commands.quiet_warp import start_warp
 from cross_view_loc.commands.tables import text_table
 from cross_view_loc.commands.train import parse_seeds
 from cross_view_loc.errors import InputError
@@ -84,6 +85,7 @@ def execute(options: argparse.Namespace) -> int:
         raise InputError(f"--only {' '.join(options.only)} names no disturbance; there are: {names}")
     depths = list(dict.fromkeys(options.depth or ["learned", "flat"]))
     base = LocalizerSettings(device=options.device, map_std_m=map_std_of(options.gap), threads=os.cpu_count() or 1)
+    start_warp()
     total = len(options.seeds) * options.frames * len(depths) * len(chosen)
     with tqdm(total=total, unit="frame", file=sys.stderr, disable=None) as progress:
 
@@ -100,7 +102,24 @@ def execute(options: argparse.Namespace) -> int:
     more = {"cameras": options.cameras, "gap": options.gap, "seeds": [min(options.seeds), max(options.seeds)]}
     rows = [result.row(plain[result.depth, result.window], **more) for result in results]
     print(json.dumps({"results": rows}) if options.json else table(rows))
+    if missing := without_past(rows):
+        print(missing, file=sys.stderr)
     return 0
+
+
+def without_past(rows: list[dict[str, object]]) -> str:
+    """One sentence when windows over time had hardly a past to look at; empty when they had, or there are none."""
+    counts = [(int(str(row["frames_with_past"])), int(str(row["frames"]))) for row in rows if row["window"] != 1]
+    if not counts:
+        return ""
+    with_past, frames = (sum(column) for column in zip(*counts, strict=True))
+    if with_past >= frames / 2:
+        return ""
+    how_many = "no frame" if not with_past else f"only {with_past} of {frames} frames"
+    return (
+        f"rows of a window: {how_many} had an earlier moment near enough to count, so there is no past and they tell "
+        "nothing of odometry; give more --frames, which then lie closer together"
+    )
 
 
 def _is_wanted(name: str, words: list[str] | None) -> bool:

@@ -60,10 +60,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stride", type=int, default=1, metavar="N", help="every Nth image (%(default)s)")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run (--out, or results/latest)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--truth", help=argparse.SUPPRESS)  # of `evaluate bag`, often looked for here
 
 
 def execute(options: argparse.Namespace) -> int:
     """Run, write the results and say where they are."""
+    if options.truth is not None:
+        raise InputError(
+            f"run measures against no --truth but a topic of the bag that is called truth; for {options.truth} take "
+            f"`cross_view_loc evaluate bag {options.bags[0]} --truth {options.truth}` with the same --map and --config"
+        )
     check_span(options)
     options.bags = _expanded(options.bags)
     if len(options.bags) > 1:

@@ -33,7 +33,7 @@ def run_many(options: argparse.Namespace) -> int:
     if missing:
         raise InputError(f"there is no bag at {missing[0]}; nothing was started")
     if options.resume:
-        base = options.out if options.out and not options.out.exists() else resumed_folder(options.out)
+        base = resumed_folder(options.out)
     else:
         refuse_full_folder(options.out)
         base = result_folder(options.out)

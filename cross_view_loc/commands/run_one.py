@@ -81,7 +81,7 @@ def run_bag(
     show = show_topics if progress is None else lambda topics: None
     with open_run(bag, options.map, configured, show) as offline:
         span = offline.span(options.start, options.duration)
-        where = _folder(options.resume, folder or options.out)
+        where = _folder(options.resume, options.out) if folder is None else _folder_among(options.resume, folder)
         localizer = offline.localizer()
         with _journal(where, offline, options, localizer) as journal:
             runner = offline.runner(journal.locate, options.stride)
@@ -188,12 +188,17 @@ def _journal(folder: Path, offline: OfflineRun, options: argparse.Namespace, loc
 
 
 def _folder(resume: bool, out: Path | None) -> Path:
-    if not resume or (out is not None and not out.exists()):
+    if not resume:
         return result_folder(out)
     folder = resumed_folder(out)
     if (folder / "metrics.json").exists() and not (folder / journals.FILE_NAME).exists():
         raise InputError(f"the run in {folder} has reached its end; there is nothing to continue")
     return folder
+
+
+def _folder_among(resume: bool, folder: Path) -> Path:
+    """One of several bags' folders, whose run may not have begun when the others were interrupted."""
+    return _folder(resume and folder.exists(), folder)
 
 
 def _first_timed(record: FrameRecord, journal: Journal) -> FrameRecord:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from cross_view_loc.commands.quiet_warp import start_warp
 from cross_view_loc.errors import InputError
 from cross_view_loc.simulation.gap import GAPS
 from cross_view_loc.simulation.layouts.scene import LayoutSettings
@@ -109,6 +110,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Write the drive and say where it is."""
+    start_warp()
     if options.layout != "bag":
         return _write_layout(options)
     if options.frames is not None:

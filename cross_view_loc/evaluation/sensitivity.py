@@ -92,6 +92,8 @@ class SensitivityResult:
     window: int = 1
     errors: list[FrameError] = field(default_factory=list)
     estimates: list[Estimate] = field(default_factory=list)
+    with_past: int = 0
+    """Estimates for which an earlier moment lay within the window; one of a single moment tells nothing of odometry."""
 
     def row(self, undisturbed: SensitivityResult, **more: object) -> dict[str, object]:
         """The usual figures; how much larger the medians are than the undisturbed ones, and how far estimates moved.
@@ -104,6 +106,7 @@ class SensitivityResult:
         moved = [math.hypot(a.east_m - b.east_m, a.north_m - b.north_m) for a, b in pairs]
         turned = [abs(math.remainder(a.yaw_rad - b.yaw_rad, 2 * math.pi)) for a, b in pairs]
         return row | {
+            "frames_with_past": self.with_past,
             "position_added_m": _difference(row, plain, "position_median_m"),
             "heading_added_deg": _difference(row, plain, "heading_median_deg"),
             "moved_median_m": round(float(np.median(moved)), 4),
@@ -150,6 +153,7 @@ def _measure(
     def remember(moment: TownFrame, estimate: Estimate, error: FrameError) -> None:
         result.errors.append(error)
         result.estimates.append(estimate)
+        result.with_past += localizer.window.reach_m > 0.0
 
     yield from evaluate_bench(disturbed, localizer, remember)
 
