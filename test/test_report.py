@@ -5,6 +5,7 @@ import json
 import math
 import re
 import shutil
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from bag_helpers import ORIGIN
 
 from cross_view_loc.aerial.map import AerialMap
-from cross_view_loc.bags.results import FrameRecord
+from cross_view_loc.bags.results import FrameRecord, grouped, reasons
 from cross_view_loc.geometry.geodesy import MapProjection
 from cross_view_loc.geometry.transforms import rotation_z, transform
 from cross_view_loc.inputs.stamps import Timeline, blend_transforms
@@ -164,7 +165,37 @@ def test_truth_with_a_gap_is_never_mixed_with_the_prior():
 def test_reasons_that_differ_in_numbers_are_one():
     first = grouped_reasons(RECORDS)[0]
     assert (first["status"], first["count"]) == ("refused", 2)
-    assert "0.12" not in first["reason"]
+    assert first["reason"] == "ambiguous: confidence 0.12–0.31 is below min_confidence 0.50"
+    assert reasons(RECORDS)[first["reason"]] == 2  # as the console and metrics.json tell it
+
+
+def test_grouped_sentences_show_ranges_and_keep_names_apart():
+    said = Counter(
+        {
+            "standard deviation 2.3 m is above max_position_std_m 2.0 m": 3,
+            "standard deviation 10.5 m is above max_position_std_m 2.0 m": 4,
+            "/imu2/data: yaw differs by 90 deg": 1,
+            "/imu1/data: yaw differs by 91 deg": 2,
+        }
+    )
+    assert grouped(said) == {
+        "standard deviation 2.3–10.5 m is above max_position_std_m 2.0 m": 7,
+        "/imu2/data: yaw differs by 90 deg": 1,
+        "/imu1/data: yaw differs by 91 deg": 2,
+    }
+
+
+def test_what_was_assumed_stands_above_the_figures_and_no_pose_in_the_title():
+    told = "/imu/data: yaw differs by 90 deg from the course over ground <b>"
+    text = page(report(assumptions={told: 15}, calibration="verdict: apply <nothing>"))
+    sentence = "Warning, for 15 images: /imu/data: yaw differs by 90 deg from the course over ground &lt;b&gt;"
+    assert text.index(sentence) < text.index('class="tiles"')
+    assert "verdict: apply &lt;nothing&gt;" in text
+    assert "<title>drive &amp; co/bag" in text
+    none = report(records=RECORDS[12:], row=ROW | {"accepted_position_median_m": None})
+    assert "<title>no pose accepted · drive" in page(none)
+    assert verdict(none).startswith("No pose accepted: 2 of 3 images localized, median error of all 0.14 m")
+    assert "not errors: there is no truth" in page(report(truth=None))
 
 
 def test_best_median_and_worst_are_by_error_and_else_by_confidence():

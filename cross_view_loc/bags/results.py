@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -45,16 +45,29 @@ class FrameRecord:
     """Bag time of the image that completed it."""
 
 
+NUMBER = re.compile(r"(?<![\w./])\d+(?:\.\d+)?")
+"""A number by itself; the digits of /camera2 or v1.3 are part of a name."""
+
+
 def reasons(records: Iterable[FrameRecord]) -> Counter[str]:
-    """How often each reason for skipping or refusing occurred; the first stands for those of other numbers only."""
-    first: dict[str, str] = {}
-    given = (record.reason for record in records if record.reason)
-    return Counter(first.setdefault(without_numbers(reason), reason) for reason in given)
+    """How often each reason for skipping or refusing occurred, grouped as `grouped` does."""
+    return grouped(Counter(record.reason for record in records if record.reason))
 
 
-def without_numbers(reason: str) -> str:
-    """A reason with … for its numbers, by which sentences of one kind are alike."""
-    return re.sub(r"\d+(?:\.\d+)?", "…", reason)
+def grouped(counts: Mapping[str, int]) -> Counter[str]:
+    """Sentences that differ in numbers only as one, which shows each number's range ("2.3–2.6 m"); counts added."""
+    kinds: dict[str, Counter[str]] = {}
+    for sentence, count in counts.items():
+        kinds.setdefault(NUMBER.sub("…", sentence), Counter())[sentence] += count
+    return Counter({_with_ranges(list(kind)): kind.total() for kind in kinds.values()})
+
+
+def _with_ranges(sentences: Sequence[str]) -> str:
+    """The first sentence with the ranges of all in place of its numbers."""
+    columns = zip(*(NUMBER.findall(sentence) for sentence in sentences), strict=True)
+    ends = [(min(column, key=float), max(column, key=float)) for column in columns]
+    ranges = iter(low if float(low) == float(high) else f"{low}–{high}" for low, high in ends)
+    return NUMBER.sub(lambda _: next(ranges), sentences[0])
 
 
 def refuse_full_folder(out: Path | None) -> None:

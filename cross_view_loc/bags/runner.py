@@ -23,7 +23,7 @@ from cross_view_loc.bags.reader import (
     reference_topics,
     without_part,
 )
-from cross_view_loc.bags.results import FrameRecord
+from cross_view_loc.bags.results import FrameRecord, grouped
 from cross_view_loc.bags.topics import GUESSED, PARTS, gives_attitude, unused_topics, with_guesses
 from cross_view_loc.errors import InputError, MapError, MissingInputError
 from cross_view_loc.geometry.geodesy import MapOrigin
@@ -166,7 +166,7 @@ class BagRunner:
                 f"{self.topics.image} has no image in the wanted part of {self.bag.path}; check --start and --duration"
             )
         if all(record.estimate is None for record in records):
-            reason, count = Counter(record.reason for record in records).most_common(1)[0]
+            reason, count = grouped(Counter(record.reason for record in records)).most_common(1)[0]
             raise InputError(
                 f"none of the {len(records)} images on {self.topics.image} could be localized ({count} times: {reason})"
             )

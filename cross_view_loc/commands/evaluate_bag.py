@@ -12,6 +12,7 @@ from typing import Any
 from cross_view_loc.bags.offline import OfflineRun, open_run
 from cross_view_loc.bags.results import (
     FrameRecord,
+    grouped,
     refuse_full_folder,
     result_folder,
     without_nan,
@@ -70,12 +71,14 @@ def execute(options: argparse.Namespace) -> int:
         truth = read_recorded_truth(offline, options.truth)
         span = offline.span(options.start, options.duration)
         localizer = offline.localizer()
-        records, partial, status = localized(offline.runner(localizer.locate, options.stride), span)
+        runner = offline.runner(localizer.locate, options.stride)
+        records, partial, status = localized(runner, span)
         refuse_truth_of_elsewhere(truth, [record.prior for record in records if record.prior], TRUTH_GAP_NS)
         named = {"bag": str(options.bag), "against": truth.name}
         rows = [run_row(records, truth.poses, offline.settings, **named, **depth_served(localizer))]
         summary: dict[str, Any] = {"results": rows, "map_offset": _offset(offline, records, truth)}
         summary["partial"] = partial or False
+        summary["assumptions"] = dict(grouped(runner.assumed).most_common())
         if options.fuse and not partial:  # these two need the whole drive
             rows += _fused_rows(offline, records, truth, span, options)
         if options.calibrate and not partial:
@@ -132,9 +135,11 @@ def _write(
     write_json(folder / "metrics.json", summary)
     from cross_view_loc.report.write import write_report
 
+    fitted = calibration_text(summary["calibration"]) if "calibration" in summary else ""
     write_report(
-        folder, offline, locate, records, summary["results"][0], truth.poses, truth.name, "", summary["partial"] or ""
-    )
+        folder, offline, locate, records, summary["results"][0], truth.poses, truth.name, "", summary["partial"] or "",
+        summary["assumptions"], fitted,
+    )  # fmt: skip
 
 
 COLUMNS = (

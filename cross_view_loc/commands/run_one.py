@@ -24,6 +24,7 @@ from cross_view_loc.bags.output_bag import write_output_bag
 from cross_view_loc.bags.reader import BagTopics
 from cross_view_loc.bags.results import (
     FrameRecord,
+    grouped,
     reasons,
     result_folder,
     resumed_folder,
@@ -101,7 +102,7 @@ def run_bag(
 
         write_report(
             where, offline, localizer.locate, records, summary["results"][0], truth, offline.topics.truth, no_truth,
-            partial,
+            partial, summary["assumptions"],
         )  # fmt: skip
         if not partial:
             (where / journals.FILE_NAME).unlink(missing_ok=True)
@@ -121,7 +122,7 @@ def shortfall(records: list[FrameRecord]) -> str:
         what, lost = f"{len(skipped)} of {len(records)} images gave no estimate", skipped
     else:
         return ""
-    reason, count = Counter(lost).most_common(1)[0]
+    reason, count = grouped(Counter(lost)).most_common(1)[0]
     return f"{what} ({count} times: {reason}); `cross_view_loc doctor` with this bag and map says what to set"
 
 
@@ -229,7 +230,7 @@ def _summary(
     depth: dict[str, str],
 ) -> dict[str, Any]:
     notice = depth.get("depth_notice", "")
-    assumed = ({notice: len(records)} if notice else {}) | dict(runner.assumed.most_common())
+    assumed = ({notice: len(records)} if notice else {}) | dict(grouped(runner.assumed).most_common())
     return {
         "results": [run_row(records, truth, offline.settings, bag=str(offline.bag.path), **depth)],
         "out": str(folder),
@@ -238,7 +239,7 @@ def _summary(
         "images": dict(Counter(record.status for record in records)),
         "reasons": dict(reasons(records).most_common()),
         "images_per_second": round(len(records) / max(seconds, 1e-9), 3),
-        "unusable_messages": dict(runner.unusable.most_common()),
+        "unusable_messages": dict(grouped(runner.unusable).most_common()),
         "assumptions": assumed,
         "unreadable_messages": offline.bag.unreadable,
         "map_problems": list(offline.source.problems),

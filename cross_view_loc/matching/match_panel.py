@@ -47,6 +47,8 @@ class Panel:
     """Aerial imagery, its up direction the heading; None where there is none."""
     state: str = ""
     latency_s: float | None = None
+    time_name: str = "latency"
+    """What `latency_s` is: from the image's stamp to its pose, or else "computing time"."""
 
 
 def draw(panel: Panel) -> Picture:
@@ -185,7 +187,7 @@ def _figures(canvas: Picture, panel: Panel, matches: Sequence[Match], top: int) 
         f"{good} of {len(matches)} shown matches agree",
     ]
     if panel.latency_s is not None:
-        lines[1] += f"   latency {panel.latency_s * 1e3:.0f} ms"
+        lines[1] += f"   {panel.time_name} {panel.latency_s * 1e3:.0f} ms"
     bottom, width = canvas.shape[0] - MARGIN_PX, WIDTH_PX - MAP_PX - 3 * MARGIN_PX
     if bottom - top < 100:  # a tall image: write over its lower edge
         top = bottom - 104

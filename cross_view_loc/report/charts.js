@@ -83,10 +83,11 @@
     node.textContent = text;
     for (const [name, color] of keys) { const dot = document.createElement("span"); dot.className = "key"; dot.style.background = color; node.append(dot, name); }
   };
+  if (!truth) for (const id of ["c-lat", "c-lon", "c-head"]) document.getElementById(id).previousElementSibling.append(", against the prior");
   const both = (column) => [{ x: T, y: of(column, 1), kind: "dots", color: C.bad }, { x: T, y: of(column, 0), kind: "dots", color: C.ours }];
   const top = (values, q, least) => Math.max(quantile(finite(values), q) * 1.25, least);
 
-  document.getElementById("errors-title").textContent = truth ? "Errors" : "Against GNSS, as there is no truth";
+  document.getElementById("errors-title").textContent = truth ? "Errors" : "Against the GNSS prior, not errors: there is no truth";
   if (!truth) document.getElementById("worth-title").textContent = "Whether estimates and GNSS agree within what both claim";
   const what = truth ? "Position error" : "Distance from GNSS prior";
   caption("c-time-title", `${what} in metres over time in seconds; what is higher sits on the edge`, [["accepted", C.ours], ["refused", C.bad], ...(truth ? [["GNSS", C.gnss]] : [["95 % of GNSS by its own deviation", C.gnss]])]);

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import html
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
@@ -37,6 +37,10 @@ class Report:
     """Shown as a table: versions, map, topics."""
     partial: str = ""
     """Why the run did not reach the end; empty when it did."""
+    assumptions: Mapping[str, int] = field(default_factory=dict)
+    """For how many estimates something was assumed because an input lacked or could not be true, by sentence."""
+    calibration: str = ""
+    """What was fitted on the drive, lines for people; empty when nothing was."""
 
 
 def page(report: Report) -> str:
@@ -52,10 +56,14 @@ def page(report: Report) -> str:
         "map": None if report.layer is None else _extent(report.layer),
     }
     values = {
-        "title": html.escape(f"{report.bag} · cross_view_loc"),
+        "title": html.escape(title(report)),
         "bag": html.escape(report.bag),
         "verdict": html.escape(verdict(report)),
         "partial": f'<p class="warn">Partial: {html.escape(report.partial)}</p>' if report.partial else "",
+        "warnings": "".join(f'<p class="warn">{html.escape(told)}</p>' for told in warnings(report)),
+        "calibration": (
+            f"<h2>Calibration</h2><pre>{html.escape(report.calibration)}</pre>" if report.calibration else ""
+        ),
         "truth_note": html.escape(_truth_note(report)),
         "figures": _figures(report, spread),
         "ortho": "" if report.layer is None else _image(report.layer.jpeg, "orthophoto", "ortho"),
@@ -79,13 +87,25 @@ def page(report: Report) -> str:
     return "".join(filled)
 
 
+def title(report: Report) -> str:
+    """Of the browser's tab."""
+    failed = "" if _counts(report.records)["accepted"] else "no pose accepted · "
+    return f"{failed}{report.bag} · cross_view_loc"
+
+
+def warnings(report: Report) -> list[str]:
+    """What the reader should know before the figures: that inputs contradict each other, or that one is missing."""
+    most = sorted(report.assumptions.items(), key=lambda pair: -pair[1])[:5]
+    return [f"Warning, for {count} image{'s' if count != 1 else ''}: {sentence}" for sentence, count in most]
+
+
 def verdict(report: Report) -> str:
     """The result in one sentence."""
     counts, row = _counts(report.records), report.row
-    told = (
-        f"{counts['accepted'] + counts['refused']} of {len(report.records)} images localized, {counts['accepted']} "
-        "accepted"
-    )
+    localized = counts["accepted"] + counts["refused"]
+    told = f"{localized} of {len(report.records)} images localized, {counts['accepted']} accepted"
+    if not counts["accepted"]:
+        told = f"No pose accepted: {localized} of {len(report.records)} images localized"
     if report.truth is None:
         spread = distributions(report.records, None)
         if spread["within95"] is None:

@@ -78,7 +78,9 @@ def draw_panels(offline: OfflineRun, locate: Locate, choices: Sequence[Choice]) 
         found = _again(offline, locate, choice.record)
         if found is not None:
             frame, estimate, search = found
-            panel = Panel(frame, estimate, search, _patch(aerial, estimate, search), "", choice.record.seconds)
+            panel = Panel(
+                frame, estimate, search, _patch(aerial, estimate, search), "", choice.record.seconds, "computing time"
+            )
             pictures.append(Picture(choice.title, choice.note, jpeg(draw(panel), 80)))
     return pictures
 

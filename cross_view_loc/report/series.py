@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cross_view_loc.bags.results import FrameRecord, without_numbers
+from cross_view_loc.bags.results import FrameRecord, grouped
 from cross_view_loc.evaluation.metrics import CHI2_95_3DOF, Truth, chi2_3dof_cdf, frame_error
 from cross_view_loc.evaluation.runs import truth_at
 from cross_view_loc.geometry.transforms import Matrix
@@ -154,11 +154,16 @@ def distributions(records: Sequence[FrameRecord], truth: Timeline[Matrix] | None
 
 def grouped_reasons(records: Iterable[FrameRecord]) -> list[dict[str, Any]]:
     """Reasons for refusing and skipping, most frequent first; sentences that differ only in numbers are one."""
-    counts: Counter[tuple[str, str]] = Counter()
+    kinds: dict[str, Counter[str]] = {}
     for record in records:
         if record.reason:
-            counts[(record.status, without_numbers(record.reason))] += 1
-    return [{"status": status, "reason": reason, "count": count} for (status, reason), count in counts.most_common()]
+            kinds.setdefault(record.status, Counter())[record.reason] += 1
+    rows = [
+        {"status": status, "reason": reason, "count": count}
+        for status, kind in kinds.items()
+        for reason, count in grouped(kind).items()
+    ]
+    return sorted(rows, key=lambda row: -row["count"])
 
 
 def ellipse_95(covariance: Array) -> tuple[float, float, float]:

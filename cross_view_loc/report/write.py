@@ -42,8 +42,13 @@ def write_report(
     truth_name: str = "",
     no_truth_because: str = "",
     partial: str = "",
+    assumptions: Mapping[str, int] | None = None,
+    calibration: str = "",
 ) -> Path:
-    """Write the page beside the other results; three images are read and localized again for their pictures."""
+    """Write the page beside the other results; three images are read and localized again for their pictures.
+
+    `assumptions` counts the estimates by what was assumed for them, `calibration` is what was fitted, for people.
+    """
     aerial = AerialMap(offline.source, offline.projection)
     report = Report(
         bag=str(offline.bag.path),
@@ -57,6 +62,8 @@ def write_report(
         configuration=parameter_file_text(offline.settings),
         facts=facts(offline, records, row),
         partial=partial,
+        assumptions=assumptions or {},
+        calibration=calibration,
     )
     path = folder / FILE_NAME
     path.write_text(page(report), encoding="utf-8")
