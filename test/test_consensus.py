@@ -11,17 +11,15 @@ from cross_view_loc.matching.consensus import (
     GroundCells,
     Lattice,
     Layer,
-    Mode,
     body_to_patch,
     fft_size,
-    find_peaks,
     grid_position,
-    refine,
     score_lattice,
     score_poses,
 )
 from cross_view_loc.matching.encoders import CELL_M
 from cross_view_loc.matching.matches import cell_centres, guided_matches
+from cross_view_loc.matching.modes import Mode, find_peaks, refine
 from cross_view_loc.matching.posterior import Calibration, heaviest, mass_near, reweigh, summarize
 from cross_view_loc.matching.search import log_scales
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from cross_view_loc.geometry.procrustes import rotate
 from cross_view_loc.geometry.robust import PoseLimits, RobustSettings, align_robustly
-from cross_view_loc.matching.consensus import GroundCells, Layer, Mode, body_to_patch, grid_position
+from cross_view_loc.matching.consensus import GroundCells, Layer, body_to_patch, grid_position
 from cross_view_loc.matching.encoders import CELL_M
 from cross_view_loc.matching.guided import refine_by_matches
 from cross_view_loc.matching.matches import consensus_judge, draw_distinct, draw_matches, match_scores
@@ -93,7 +93,7 @@ def test_drawn_matches_align_to_the_truth(scene):
 
 
 def test_guided_matches_pull_a_mode_to_the_truth(scene):
-    start = Mode(TRUTH + torch.tensor([0.5, -0.4, 0.03, 0.01]), -math.inf, torch.eye(4))
+    start = TRUTH + torch.tensor([0.5, -0.4, 0.03, 0.01])
     found = refine_by_matches([Layer(*scene, 10.0)], start, PATCH_M, 12.0, 0.02)
     assert float((found.pose[:2] - TRUTH[:2]).norm()) < 0.25
     assert abs(float(found.pose[2]) - 0.06) < 0.02
@@ -103,6 +103,6 @@ def test_guided_matches_pull_a_mode_to_the_truth(scene):
 
 
 def test_a_mode_off_the_imagery_is_returned_as_it_is(scene):
-    start = Mode(torch.tensor([500.0, 0.0, 0.0, 0.0]), 0.0, torch.eye(4))
+    start = torch.tensor([500.0, 0.0, 0.0, 0.0])
     found = refine_by_matches([Layer(*scene, 10.0)], start, PATCH_M, 12.0, 0.02)
-    assert torch.equal(found.pose, start.pose)
+    assert torch.equal(found.pose, start)

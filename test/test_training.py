@@ -12,8 +12,9 @@ pytest.importorskip("warp", reason="the town needs the extra: pip install cross_
 from cross_view_loc.cli import main
 from cross_view_loc.depth.learned import DepthNetwork
 from cross_view_loc.geometry.transforms import yaw_of
-from cross_view_loc.matching.consensus import Lattice, Mode, body_to_patch
+from cross_view_loc.matching.consensus import Lattice, body_to_patch
 from cross_view_loc.matching.encoders import AERIAL_METERS_PER_PIXEL, load_matcher
+from cross_view_loc.matching.modes import Mode
 from cross_view_loc.networks.weights import load_into, load_weights, save_weights
 from cross_view_loc.training.batches import PATCH_PX, lifted, matcher_sample, true_depth
 from cross_view_loc.training.calibration import ScoredFrame, fit

@@ -105,6 +105,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     calibrate = stages.add_parser("calibrate", help="fit temperature and covariance on held-out towns")
     calibrate.add_argument("--seeds", type=parse_seeds, required=True, metavar="A-B")
     calibrate.add_argument("--frames", type=int, default=40, help="frames a town")
+    calibrate.add_argument("--estimator", action="append", metavar="NAME", help="fit this one (may be repeated; all)")
+    calibrate.add_argument("--keep-temperature", action="store_true", help="fit the factor on the covariance alone")
     calibrate.add_argument("--cache", type=Path, metavar="DIR", help="keep rendered towns there and use them again")
     calibrate.add_argument("--weights", type=Path, default=WEIGHTS, help="folder with both (%(default)s)")
 
@@ -127,9 +129,13 @@ def execute(options: argparse.Namespace) -> int:
     if options.stage == "data":
         return _data(options)
     if options.stage == "calibrate":
+        from cross_view_loc.matching.alignment import ESTIMATORS
         from cross_view_loc.training.calibration import calibrate
 
-        calibrate(options.weights, options.seeds, options.frames, _log, options.cache)
+        only = options.estimator or ESTIMATORS
+        if unknown := sorted(set(only) - set(ESTIMATORS)):
+            raise InputError(f"there is no estimator '{unknown[0]}'; choose {', '.join(ESTIMATORS)}")
+        calibrate(options.weights, options.seeds, options.frames, _log, options.cache, only, options.keep_temperature)
         return 0
     if options.stage == "manifest":
         return _manifest(options)

@@ -20,10 +20,7 @@ from cross_view_loc.matching.aerial_cache import AerialFeatures
 from cross_view_loc.matching.consensus import (
     Lattice,
     Layer,
-    Mode,
     body_to_patch,
-    find_peaks,
-    refine,
     score_lattice,
     score_poses,
 )
@@ -31,6 +28,7 @@ from cross_view_loc.matching.encoders import CELL_M, Matcher
 from cross_view_loc.matching.ground import GroundObservation
 from cross_view_loc.matching.guided import refine_by_matches
 from cross_view_loc.matching.matches import DRAWN_SHARPNESS, CellMatches, consensus_judge, draw_matches
+from cross_view_loc.matching.modes import Mode, Peak, climb, find_peaks, refine
 from cross_view_loc.matching.posterior import Calibration, Posterior, heaviest, mass_near, reweigh, summarize
 from cross_view_loc.matching.search import HEADING_STEP_RAD
 
@@ -49,7 +47,7 @@ class FoundModes:
     """The coarse consensus, its refined modes, and what the fine cells say of each (log-probability)."""
 
     volume: Tensor
-    modes: tuple[Mode, ...]
+    modes: tuple[Peak, ...]
     gains: Tensor
 
 
@@ -110,12 +108,12 @@ def align(
         glances = _layers(ground, aerial, matcher, FEW)
         found = _find_modes(volume, lattice, glances, strongest, aerial.size_m, hopeless)
         volume = reweigh(volume, lattice, found.modes, found.gains, calibration.fine_share)
-        mode = heaviest(volume, lattice, found.modes, calibration.temperature)
+        start = heaviest(volume, lattice, found.modes, calibration.temperature).pose
         if estimator == "guided":
             sharpness = float(matcher.match_sharpness)
-            mode = refine_by_matches(strongest, mode, aerial.size_m, sharpness, lattice.log_scale_std)
+            mode = refine_by_matches(strongest, start, aerial.size_m, sharpness, lattice.log_scale_std)
         else:
-            mode = refine(strongest, mode.pose, aerial.size_m, lattice.log_scale_std)
+            mode = refine(strongest, start, aerial.size_m, lattice.log_scale_std)
     log_mass = float(torch.logsumexp((volume / calibration.temperature).flatten(), 0))
     posterior = summarize(volume, lattice, mode, calibration)
     return Candidate(aerial, lattice, volume, mode, posterior, log_mass, matches, found, calibration.temperature)
@@ -158,7 +156,7 @@ def _find_modes(
 ) -> FoundModes:
     """Peaks refined on a few cells, and what the strongest fine cells say of each; layers are coarse, then fine."""
     peaks = find_peaks(volume, lattice, PEAKS, hopeless=hopeless)
-    modes = [refine(glances, peak, patch_m, lattice.log_scale_std, GLANCE_ROUNDS) for peak in peaks]
+    modes = [climb(glances, peak, patch_m, lattice.log_scale_std, GLANCE_ROUNDS) for peak in peaks]
     poses = torch.stack([mode.pose for mode in modes]).to(strongest[1].aerial.device)
     return FoundModes(volume, tuple(modes), score_poses(strongest[1:], poses, patch_m, math.inf).cpu())
 

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cross_view_loc.geometry.procrustes import procrustes, procrustes_covariance, rotate
-from cross_view_loc.matching.consensus import Layer, Mode, body_to_patch, score_poses
+from cross_view_loc.matching.consensus import Layer, body_to_patch, score_poses
+from cross_view_loc.matching.modes import Mode, mode_covariance
 
 
 @dataclass(frozen=True)
@@ -54,22 +55,22 @@ def soft_targets(
 @torch.no_grad()
 def refine_by_matches(
     layers: Sequence[Layer],
-    mode: Mode,
+    start: Tensor,
     patch_m: float,
     sharpness: float,
     log_scale_std: float,
     settings: GuidedSettings | None = None,
 ) -> Mode:
-    """Align by scale-aware Procrustes on matches of the last layer, guided by a mode, until they settle.
+    """Align by scale-aware Procrustes on matches of the last layer, guided by a pose (4,), until they settle.
 
     `sharpness` is the matcher's for single matches. Of all poses on the way the one with the best score on the layers'
     consensus is kept, the given one among them, so that the result never is a step back; its covariance is that of the
     matches' residuals.
     """
     chosen = settings or GuidedSettings()
-    pose = mode.pose.to(layers[0].aerial.device)
+    pose = start.to(layers[0].aerial.device)
     best, best_score = pose, float(score_poses(layers, pose[None], patch_m, log_scale_std)[0])
-    covariance = mode.covariance
+    covariance = mode_covariance(layers, start, patch_m, log_scale_std)
     source = body_to_patch(layers[-1].ground.points_body)
     for _ in range(chosen.rounds):
         _, target, sure = soft_targets(layers[-1], pose, patch_m, sharpness * chosen.sharpening, chosen.reach_cells)
@@ -77,7 +78,6 @@ def refine_by_matches(
         if float(weight.sum()) <= 0:
             break
         solution = procrustes(source, target, weight, log_scale_std > 0, log_scale_std)
-        covariance = mode.covariance.clone()
         covariance[:3, :3] = procrustes_covariance(source, target, weight, solution).cpu()
         pose = torch.cat([solution.translation, solution.yaw_rad[None], solution.scale.log()[None]])
         score = float(score_poses(layers, pose[None], patch_m, log_scale_std)[0])

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from cross_view_loc.matching.consensus import Lattice, Mode
+from cross_view_loc.matching.consensus import Lattice
 from cross_view_loc.matching.encoders import CELL_M
+from cross_view_loc.matching.modes import Mode, Peak
 
 MODE_RADIUS_M = 2.5
 MODE_HEADING_RAD = math.radians(5.0)
@@ -37,15 +38,9 @@ class Calibration:
 
         They are not independent: they see the same ground under the same light. Temperatures fitted on towns 8900-8903
         were 2.1, 2.5, 1.7 and 6.2 times that of one view for 3 and 5 moments, for 4 cameras, and for 5 moments of 4
-        cameras: about √views. What moves the mode (depth, attitude) is shared by more than that: with ⁴√views on its
-        covariance besides, coverage stays where it is for one view.
+        cameras: about √views. It widens the mode's covariance likewise.
         """
-        shared = math.sqrt(views)
-        return replace(
-            self,
-            temperature=self.temperature * shared,
-            covariance_factor=self.covariance_factor * math.sqrt(shared),
-        )
+        return replace(self, temperature=self.temperature * math.sqrt(views))
 
 
 def read_calibration(metadata: dict[str, object], kind: str, estimator: str) -> Calibration:
@@ -101,7 +96,7 @@ def _second_moment(probability: Tensor, offsets: Tensor) -> Tensor:
     return torch.einsum("n,ni,nj->ij", probability.reshape(-1), flat, flat)
 
 
-def reweigh(volume: Tensor, lattice: Lattice, modes: Sequence[Mode], gains: Tensor, share: float) -> Tensor:
+def reweigh(volume: Tensor, lattice: Lattice, modes: Sequence[Peak], gains: Tensor, share: float) -> Tensor:
     """The volume with what the fine layer says of its best modes: each gain (M,), times `share`, around its mode.
 
     Everything that is near no mode, and was never looked at finely, gets the mean gain of all modes but the best: a
@@ -119,7 +114,7 @@ def reweigh(volume: Tensor, lattice: Lattice, modes: Sequence[Mode], gains: Tens
     return volume + added
 
 
-def heaviest(volume: Tensor, lattice: Lattice, modes: Sequence[Mode], temperature: float) -> Mode:
+def heaviest(volume: Tensor, lattice: Lattice, modes: Sequence[Peak], temperature: float) -> Peak:
     """The mode with the most probability around it, of those still within the lattice if there are any."""
     inside = [mode for mode in modes if lattice.holds(mode.pose)] or modes
     return max(inside, key=lambda mode: mass_near(volume, lattice, mode.pose, temperature))

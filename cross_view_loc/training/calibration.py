@@ -18,8 +18,9 @@ from cross_view_loc.evaluation.town import TownFrame, make_bench
 from cross_view_loc.localizer import Localizer, LocalizerSettings
 from cross_view_loc.matching.aerial_cache import AerialFeatures
 from cross_view_loc.matching.alignment import ESTIMATORS
-from cross_view_loc.matching.consensus import Lattice, Mode
+from cross_view_loc.matching.consensus import Lattice
 from cross_view_loc.matching.encoders import CELL_M
+from cross_view_loc.matching.modes import Mode, Peak
 from cross_view_loc.matching.posterior import (
     MODE_RADIUS_M,
     Calibration,
@@ -47,7 +48,7 @@ class ScoredFrame:
 
     volume: Tensor
     lattice: Lattice
-    modes: tuple[Mode, ...]
+    modes: tuple[Peak, ...]
     gains: Tensor
     """(M,)"""
     chosen: Mode
@@ -58,38 +59,50 @@ class ScoredFrame:
     def under(self, calibration: Calibration) -> tuple[Tensor, Mode]:
         """The scores after the fine cells had their say, and the mode chosen by them."""
         volume = reweigh(self.volume, self.lattice, self.modes, self.gains, calibration.fine_share)
-        mode = heaviest(volume, self.lattice, self.modes, calibration.temperature)
-        is_chosen = float((mode.pose[:2] - self.chosen.pose[:2]).norm()) < CELL_M
-        return volume, self.chosen if is_chosen else mode
+        peak = heaviest(volume, self.lattice, self.modes, calibration.temperature)
+        if float((peak.pose[:2] - self.chosen.pose[:2]).norm()) < CELL_M:
+            return volume, self.chosen
+        # It was never climbed to its top, nor measured; hardly a frame has one.
+        return volume, Mode(peak.pose, peak.score, self.chosen.covariance)
 
 
 def calibrate(
-    folder: Path, seeds: Sequence[int], frames: int, log: Callable[[str], None], cache: Path | None = None
+    folder: Path,
+    seeds: Sequence[int],
+    frames: int,
+    log: Callable[[str], None],
+    cache: Path | None = None,
+    only: Sequence[str] = ESTIMATORS,
+    keeps_temperature: bool = False,
 ) -> dict[str, object]:
     """Fit both depth kinds on held-out towns, under every gap, and write the numbers into the matcher's metadata.
 
-    The displacement of a map is no business of the matcher's and taken out. `cache` keeps rendered towns.
+    The displacement of a map is no business of the matcher's and taken out. `cache` keeps rendered towns. Numbers of
+    estimators that are not in `only` stay; with `keeps_temperature` only the factor on the covariance is fitted.
     """
-    results: dict[str, object] = {}
+    path = folder / MATCHER_FILE
+    weights = load_weights(path)
+    before = weights.metadata.get("calibration")
+    results: dict[str, object] = dict(before) if isinstance(before, dict) else {}
     benches = [make_bench(seed, frames, gap=gap, cache=cache) for seed in seeds for gap in GAPS]
-    for depth, estimator in itertools.product(("learned", "flat"), ESTIMATORS):
+    for depth, estimator in itertools.product(("learned", "flat"), only):
         settings = LocalizerSettings(depth=depth, estimator=estimator, weights_dir=str(folder), map_std_m=0.0)
         scored = []
         kind = "metric"
         for bench in benches:
             localizer = Localizer(bench.orthophoto, settings)
-            localizer.calibration = Calibration(temperature=max(TEMPERATURES))  # so that hardly a heading is left out
+            shipped = localizer.calibration
+            if not keeps_temperature:  # so hot that hardly a heading is left out
+                localizer.calibration = Calibration(temperature=max(TEMPERATURES))
             kind = localizer.depth.kind
             scored += [score_frame(localizer, moment, bench.map_shift_m) for moment in bench.frames]
-        calibration, report = fit(scored)
+        calibration, report = fit(scored, shipped if keeps_temperature else None)
         results[f"{kind}/{estimator}"] = {
             "temperature": calibration.temperature,
             "covariance_factor": round(calibration.covariance_factor, 3),
             "fine_share": calibration.fine_share,
         }
         log(f"{depth} depth, {estimator}: {report}")
-    path = folder / MATCHER_FILE
-    weights = load_weights(path)
     metadata = {**weights.metadata, "calibration": results, "calibration_towns": list(seeds)}
     save_weights(path, weights.tensors, metadata)
     return results
@@ -112,17 +125,20 @@ def truth_in_patch(aerial: AerialFeatures, truth: Truth) -> NDArray[np.float64]:
     return np.array([right, up, math.remainder(truth.yaw_rad - aerial.patch.rotation_rad, 2 * math.pi)])
 
 
-def fit(scored: Sequence[ScoredFrame]) -> tuple[Calibration, str]:
+def fit(scored: Sequence[ScoredFrame], given: Calibration | None = None) -> tuple[Calibration, str]:
     """Temperature and share of the fine cells by likelihood of the truth; then the factor on the covariance.
 
     Errors of confident frames have heavier tails than a Gaussian: the factor with which their mean NEES is 1 per degree
     of freedom (Bar-Shalom, Li, Kirubarajan 2001, 5.4) leaves too many outside the 95 % region, the one with which 95 %
-    are inside is too wide for most. It is the geometric mean of the two.
+    are inside is too wide for most. It is the geometric mean of the two. With a `given` calibration, that the frames
+    were scored with, only the factor is fitted.
     """
     options = [
         Calibration(temperature, fine_share=share)
         for temperature, share in itertools.product(TEMPERATURES, FINE_SHARES if _has_choice(scored) else (0.0,))
     ]
+    if given is not None:
+        options = [replace(given, covariance_factor=1.0)]
     losses = [np.mean([_negative_log_likelihood(frame, option) for frame in scored]) for option in options]
     plain = options[int(np.argmin(losses))]
     summaries = [_summary(frame, plain) for frame in scored]
