@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from cross_view_loc.geometry.procrustes import procrustes_covariance
 from cross_view_loc.geometry.robust import PoseLimits, RobustSettings, align_robustly
 from cross_view_loc.matching.aerial_cache import AerialFeatures
 from cross_view_loc.matching.consensus import (
@@ -28,7 +27,7 @@ from cross_view_loc.matching.encoders import CELL_M, Matcher
 from cross_view_loc.matching.ground import GroundObservation
 from cross_view_loc.matching.guided import refine_by_matches
 from cross_view_loc.matching.matches import DRAWN_SHARPNESS, CellMatches, consensus_judge, draw_matches
-from cross_view_loc.matching.modes import Mode, Peak, climb, find_peaks, refine
+from cross_view_loc.matching.modes import Mode, Peak, climb, find_peaks, mode_covariance, refine
 from cross_view_loc.matching.posterior import Calibration, Posterior, heaviest, mass_near, reweigh, summarize
 from cross_view_loc.matching.search import HEADING_STEP_RAD
 
@@ -138,7 +137,7 @@ def scale_std(best: Candidate) -> float:
     """Standard deviation of the scale of a pose, given what the depth source knew of it and what the map says.
 
     The map's word is as much weaker than the score's curvature as the posterior's temperature says; the depth source's
-    own is no part of the score and stays. Matches that are drawn say nothing of it.
+    own is no part of the score and stays.
     """
     known = 1.0 / max(best.lattice.log_scale_std, 1e-6) ** 2
     curvature = 1.0 / max(float(best.mode.covariance[3, 3]), 1e-12)
@@ -191,6 +190,5 @@ def _align_matches(
         return Mode(nowhere, -math.inf, torch.eye(4) * 100), replace(matches, weight=matches.weight * 0)
     solution = aligned.solution
     pose = torch.cat([solution.translation, solution.yaw_rad[None], solution.scale.log()[None]]).cpu()
-    covariance = torch.eye(4)
-    covariance[:3, :3] = procrustes_covariance(source, matches.points_patch, aligned.inlier_weight, solution).cpu()
+    covariance = mode_covariance(strongest, pose, aerial.size_m, lattice.log_scale_std)
     return Mode(pose, aligned.score, covariance), replace(matches, weight=aligned.inlier_weight)

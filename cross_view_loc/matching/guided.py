@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cross_view_loc.geometry.procrustes import procrustes, procrustes_covariance, rotate
+from cross_view_loc.geometry.procrustes import procrustes, rotate
 from cross_view_loc.matching.consensus import Layer, body_to_patch, score_poses
 from cross_view_loc.matching.modes import Mode, mode_covariance
 
@@ -65,12 +65,11 @@ def refine_by_matches(
 
     `sharpness` is the matcher's for single matches. Of all poses on the way the one with the best score on the layers'
     consensus is kept, the given one among them, so that the result never is a step back; its covariance is that of the
-    matches' residuals.
+    consensus there. Residuals of matches, of which neighbours err together, make it several times too small.
     """
     chosen = settings or GuidedSettings()
     pose = start.to(layers[0].aerial.device)
     best, best_score = pose, float(score_poses(layers, pose[None], patch_m, log_scale_std)[0])
-    covariance = mode_covariance(layers, start, patch_m, log_scale_std)
     source = body_to_patch(layers[-1].ground.points_body)
     for _ in range(chosen.rounds):
         _, target, sure = soft_targets(layers[-1], pose, patch_m, sharpness * chosen.sharpening, chosen.reach_cells)
@@ -78,9 +77,8 @@ def refine_by_matches(
         if float(weight.sum()) <= 0:
             break
         solution = procrustes(source, target, weight, log_scale_std > 0, log_scale_std)
-        covariance[:3, :3] = procrustes_covariance(source, target, weight, solution).cpu()
         pose = torch.cat([solution.translation, solution.yaw_rad[None], solution.scale.log()[None]])
         score = float(score_poses(layers, pose[None], patch_m, log_scale_std)[0])
         if score > best_score:
             best, best_score = pose, score
-    return Mode(best.cpu(), best_score, covariance)
+    return Mode(best.cpu(), best_score, mode_covariance(layers, best.cpu(), patch_m, log_scale_std))
