@@ -221,7 +221,9 @@ def _compare(
         f"cross_view_loc, a drive it has never seen: position error {_median(rows, 'ours'):.2f} m median,"
         f" GNSS alone {_median(rows, 'gnss'):.2f} m"
     )
-    draw_demo(picture, title, outcome.overview_patch(aerial, track), track, gnss.track, ours.track, match)
+    posed = {estimate.stamp_ns for estimate in estimates}
+    refused_s = [stamp / 1e9 for stamp in received.estimate_stamps_ns if stamp not in posed]
+    draw_demo(picture, title, outcome.overview_patch(aerial, track), track, gnss.track, ours.track, match, refused_s)
     poses_file = options.out / "estimates.tum"
     records = [FrameRecord(estimate.stamp_ns, "accepted", estimate=estimate) for estimate in estimates]
     poses_file.write_text(tum_text(records), encoding="utf-8")

@@ -24,7 +24,7 @@ CHI2_95_2D = 5.991
 """The 95 % quantile of a chi-squared variable of two degrees of freedom."""
 
 BACKGROUND, TEXT, FAINT = "#12161d", "#e8ecf2", "#8792a3"
-TRUTH, GNSS, OURS = "#ffffff", "#ff9f43", "#2de2e6"
+TRUTH, GNSS, OURS, REFUSED = "#ffffff", "#ff9f43", "#2de2e6", "#ff5c8a"
 MATCH_COLORS = "plasma"
 
 
@@ -49,19 +49,29 @@ class MatchView:
 
 
 def draw_demo(
-    path: Path, title: str, aerial: Patch, truth: Track, gnss: Track, ours: Track, match: MatchView | None
+    path: Path,
+    title: str,
+    aerial: Patch,
+    truth: Track,
+    gnss: Track,
+    ours: Track,
+    match: MatchView | None,
+    refused_s: Sequence[float] = (),
 ) -> None:
-    """Write the demo's picture: overview, errors over time, a close-up with ellipses, and the match panel."""
+    """Write the demo's picture: overview, errors over time, a close-up with ellipses, and the match panel.
+
+    `refused_s` are the times, on the tracks' clock, of estimates that were refused.
+    """
     figure = Figure(figsize=(16, 9), dpi=100, facecolor=BACKGROUND)
     FigureCanvasAgg(figure)
     figure.suptitle(title, color=TEXT, fontsize=15, x=0.02, ha="left", y=0.975, weight="bold")
     grid = figure.add_gridspec(
-        2, 3, width_ratios=[1.42, 1, 1], height_ratios=[1.16, 1], left=0.02, right=0.985, top=0.9, bottom=0.045,
+        2, 3, width_ratios=[1.42, 1, 1], height_ratios=[1.16, 1], left=0.03, right=0.985, top=0.9, bottom=0.045,
         wspace=0.05, hspace=0.1,
     )  # fmt: skip
     left = grid[:, 0].subgridspec(2, 1, height_ratios=[4.6, 1], hspace=0.12)
     _draw_overview(figure.add_subplot(left[0]), aerial, truth, gnss, ours)
-    _draw_errors(figure.add_subplot(left[1]), gnss, ours)
+    _draw_errors(figure.add_subplot(left[1]), gnss, ours, refused_s)
     _draw_close_up(figure.add_subplot(grid[1, 2]), aerial, truth, gnss, ours)
     if match is not None:
         draw_matches(figure, figure.add_subplot(grid[0, 1:]), figure.add_subplot(grid[1, 1]), match)
@@ -97,8 +107,22 @@ def draw_matches(figure: Any, image_axes: Axes, patch_axes: Axes, match: MatchVi
                 alpha=0.5,
             )
             figure.add_artist(joint)
+        _draw_key(image_axes, dots["cmap"])
     center = match.patch.map_to_pixel([match.estimate.east_m, match.estimate.north_m])
     patch_axes.plot(*center, marker=(3, 0, 0), color=OURS, markersize=11, markeredgecolor="black", zorder=5)
+
+
+def _draw_key(axes: Axes, cmap: str) -> None:
+    """What the matches' colours mean, in the image's lower right corner."""
+    key = axes.inset_axes((0.74, 0.07, 0.24, 0.03), zorder=6)
+    key.imshow(np.linspace(0.0, 1.0, 128)[None], cmap=cmap, aspect="auto")
+    key.set_xticks([])
+    key.set_yticks([])
+    box = {"facecolor": BACKGROUND, "alpha": 0.75, "edgecolor": "none", "pad": 1.5}
+    key.text(
+        1.0, 1.5, "matches: less to more probable", color=TEXT, fontsize=9, transform=key.transAxes, ha="right",
+        va="bottom", bbox=box,
+    )  # fmt: skip
 
 
 def save_jpeg(figure: Figure, path: Path, most_bytes: int = 400_000) -> None:
@@ -144,11 +168,33 @@ def _draw_close_up(axes: Axes, aerial: Patch, truth: Track, gnss: Track, ours: T
     axes.set_title(f"close-up, {side_m:.0f} m across, 95 % ellipses", **title_style())
 
 
-def _draw_errors(axes: Axes, gnss: Track, ours: Track) -> None:
+def broken(times_s: Array, values: Array, refused_s: Sequence[float] = ()) -> tuple[Array, Array]:
+    """(N,) times and values with a NaN wherever a line would bridge a stretch without values, or a refused moment.
+
+    A stretch is one of more than three times the median step.
+    """
+    if len(times_s) < 2:
+        return times_s, values
+    steps = np.diff(times_s)
+    refused = np.sort(np.asarray(refused_s, dtype=np.float64))
+    between = np.searchsorted(refused, times_s[1:]) > np.searchsorted(refused, times_s[:-1], side="right")
+    at = np.flatnonzero((steps > 3.0 * np.median(steps)) | between) + 1
+    return np.insert(times_s, at, (times_s[at - 1] + times_s[at]) / 2.0), np.insert(values, at, np.nan)
+
+
+def _draw_errors(axes: Axes, gnss: Track, ours: Track, refused_s: Sequence[float]) -> None:
     start = min(track.times_s[0] for track in (gnss, ours) if len(track.times_s))
-    for track, color, size in ((gnss, GNSS, 0.0), (ours, OURS, 2.5)):
+    for track, color, size, refused in ((gnss, GNSS, 0.0, ()), (ours, OURS, 2.5, refused_s)):
         if track.errors_m is not None:
-            axes.plot(track.times_s - start, track.errors_m, color=color, lw=1.2, marker="o", markersize=size)
+            times_s, errors_m = broken(track.times_s, track.errors_m, refused)
+            axes.plot(times_s - start, errors_m, color=color, lw=1.2, marker="o", markersize=size)
+    if len(refused_s):
+        # On the lower edge: a refused estimate has no error here, only a moment.
+        at = np.asarray(refused_s) - start
+        axes.plot(at, np.zeros(len(at)), "|", color=REFUSED, markersize=9, clip_on=False, label="refused", zorder=5)
+        axes.legend(
+            loc="upper right", facecolor=BACKGROUND, edgecolor=FAINT, labelcolor=TEXT, framealpha=0.85, fontsize=8
+        )
     axes.set_facecolor(BACKGROUND)
     axes.set_ylim(bottom=0.0)
     axes.margins(x=0.01)
