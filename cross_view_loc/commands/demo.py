@@ -279,7 +279,8 @@ def _print_summary(summary: dict[str, Any], say: _Narrator) -> None:
         )
     if summary["offline_difference_m"] is not None:
         say.line(
-            f"  the offline runner puts the pictured image {summary['offline_difference_m'] * 1e3:.1f} mm from the node"
+            f"  the offline runner, given five seconds of the drive, puts the pictured image "
+            f"{summary['offline_difference_m'] * 1e3:.0f} mm from the node"
         )
     if summary["node_exit_status"] != 0:
         say.line(f"  the node ended with status {summary['node_exit_status']} when interrupted; see {summary['log']}")

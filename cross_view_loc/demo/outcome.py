@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,8 @@ from cross_view_loc.settings import Settings
 from cross_view_loc.types import Estimate, Frame, Prior
 
 MATCH_PATCH_M = 56.0
+PAST_S = 5.0
+"""Of the drive before an image that is looked at: what its window holds, about."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +123,11 @@ def match_view(
     bag: Bag, topics: BagTopics, settings: Settings, projection: MapProjection, aerial: AerialMap, stamp_ns: int,
     locate: Locate,
 ) -> MatchView | None:  # fmt: skip
-    """The image of that stamp through the offline runner, for its matches; None when it gives no estimate."""
-    taken: list[tuple[Frame, Estimate]] = []  # a record keeps neither the image nor its matches
+    """The image of that stamp, after those of `PAST_S`, through the offline runner, for its matches.
+
+    None when it gives no estimate.
+    """
+    taken: deque[tuple[Frame, Estimate]] = deque(maxlen=1)  # a record keeps neither the image nor its matches
 
     def locate_and_keep(given: Sequence[Frame], prior: Prior) -> Estimate:
         estimate = locate(given, prior)
@@ -130,10 +136,10 @@ def match_view(
 
     runner = BagRunner(bag, topics, FrameAssembler(settings, projection), locate_and_keep)
     try:
-        runner.run(stamp_ns, stamp_ns + 1)
+        runner.run(stamp_ns - to_ns(PAST_S), stamp_ns + 1)
     except (InputError, ValueError):
         return None
-    if len(taken) != 1:
+    if not taken or taken[0][0].stamp_ns != stamp_ns:
         return None
     ((frame, estimate),) = taken
     forward_m = 0.25 * MATCH_PATCH_M  # the camera looks ahead: show more of what lies there
