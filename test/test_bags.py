@@ -220,10 +220,10 @@ def test_a_place_without_imagery_is_a_skipped_image(bag_path):
     assert results.reasons(records) == {"nothing there; fetch more": 3}
 
 
-def test_reasons_of_other_numbers_are_counted_under_the_first():
+def test_reasons_of_other_numbers_are_counted_together_with_their_range():
     said = ["unlike: only 29% agree", "tile 5/6: HTTP 403, forbidden", "unlike: only 31.5% agree", ""]
     records = [results.FrameRecord(i, "refused", reason) for i, reason in enumerate(said)]
-    assert results.reasons(records) == {"unlike: only 29% agree": 2, "tile 5/6: HTTP 403, forbidden": 1}
+    assert results.reasons(records) == {"unlike: only 29–31.5% agree": 2, "tile 5/6: HTTP 403, forbidden": 1}
 
 
 @pytest.mark.parametrize("altitude", [math.nan, math.inf])
