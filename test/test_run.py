@@ -38,12 +38,14 @@ def estimate(index: int, accepted: bool = True, after_ns: int = 0) -> Estimate:
 
 def as_record(pose: Estimate, recorded_ns: int = 0) -> FrameRecord:
     status = "accepted" if pose.accepted else "refused"
-    return FrameRecord(pose.stamp_ns, status, pose.reason, None, pose, recorded_ns=recorded_ns)
+    search = Prior(pose.stamp_ns, 0.0, 0.0, 0.7, 6.0, 0.1)
+    state = ("tracking" if pose.accepted else "lost", pose.reason or "it agrees")
+    return FrameRecord(pose.stamp_ns, status, pose.reason, None, pose, 0.0, search, recorded_ns, state)
 
 
 def test_the_output_bag_holds_what_the_node_publishes(tmp_path):
     records = [as_record(estimate(0), START_NS + 77), as_record(estimate(1, False)), as_record(estimate(2)),
-               FrameRecord(START_NS, "skipped", "no fix")]  # fmt: skip
+               FrameRecord(START_NS, "skipped", "no fix", state=("waiting", "no fix"))]  # fmt: skip
     write_output_bag(tmp_path / "out", records[:1], PROJECTION, Settings())
     write_output_bag(tmp_path / "out", records, PROJECTION, Settings(map_frame="town"))  # over a partial one
     with Bag(tmp_path / "out") as bag:
@@ -54,8 +56,15 @@ def test_the_output_bag_holds_what_the_node_publishes(tmp_path):
         "/localizer/pose_unchecked": 3,
         "/localizer/fix": 2,
         "/localizer/odometry": 2,
+        "/localizer/status": 4,
     }
-    assert items[0].time_ns == START_NS + 77
+    states = [item.message for item in items if item.topic == "/localizer/status"]
+    assert {(each.level, each.message) for each in states} == {
+        (0, "tracking: it agrees"),
+        (1, "lost: why"),
+        (2, "waiting: no fix"),
+    }
+    assert next(item.time_ns for item in items if item.topic == "/localizer/pose") == START_NS + 77
     poses = [item.message for item in items if item.topic == "/localizer/pose"]
     first = poses[0]
     assert first.header.stamp.sec * 10**9 + first.header.stamp.nanosec == START_NS
@@ -68,12 +77,18 @@ def test_the_output_bag_holds_what_the_node_publishes(tmp_path):
 def test_its_messages_are_the_nodes_own(tmp_path):
     pytest.importorskip("rclpy", reason="rclpy is not installed: comparing with the node needs ROS")
     from cross_view_loc.node.conversions import pose_message
-    from cross_view_loc.node.estimate_outputs import fix_message
+    from cross_view_loc.node.estimate_outputs import fix_message, status_message
+    from cross_view_loc.tracking.tracked import Located
 
     pose = estimate(3)
     write_output_bag(tmp_path / "out", [as_record(pose)], PROJECTION, Settings())
     with Bag(tmp_path / "out") as bag:
         ours = {item.topic: item.message for item in bag.messages(TOPICS)}
+    record = as_record(pose)
+    told = status_message("localizer: state", *record.state, Located(pose, record.search))
+    mine = ours["/localizer/status"]
+    assert (mine.name, mine.message, bytes([mine.level])) == (told.name, told.message, told.level)
+    assert [(each.key, each.value) for each in mine.values] == [(each.key, each.value) for each in told.values]
     node, fix = pose_message(pose, "map"), fix_message(pose, PROJECTION, "base_link")
     for mine in (ours["/localizer/pose"], ours["/localizer/pose_unchecked"], ours["/localizer/odometry"]):
         assert list(mine.pose.covariance) == list(node.pose.covariance)

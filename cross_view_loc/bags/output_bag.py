@@ -17,6 +17,8 @@ from cross_view_loc.geometry.geodesy import MapProjection
 from cross_view_loc.geometry.planar import covariance_rows, position_covariance_rows, unknown_twist_rows
 from cross_view_loc.inputs.stamps import NS_PER_S
 from cross_view_loc.settings import Settings
+from cross_view_loc.tracking.status import LEVELS, OK, status_values
+from cross_view_loc.tracking.tracked import Located
 from cross_view_loc.types import Estimate
 
 NODE_NAME = "/localizer"
@@ -25,6 +27,7 @@ TOPICS = {
     f"{NODE_NAME}/pose_unchecked": "geometry_msgs/msg/PoseWithCovarianceStamped",
     f"{NODE_NAME}/odometry": "nav_msgs/msg/Odometry",
     f"{NODE_NAME}/fix": "sensor_msgs/msg/NavSatFix",
+    f"{NODE_NAME}/status": "diagnostic_msgs/msg/DiagnosticStatus",
 }
 """As the node names them; the first two always, the others here too though the node asks a parameter."""
 _STORE = get_typestore(Stores.ROS2_JAZZY)
@@ -32,7 +35,8 @@ _TYPES: Any = _STORE.types
 
 
 def write_output_bag(path: Path, records: Sequence[FrameRecord], projection: MapProjection, settings: Settings) -> Path:
-    """Write the bag: every estimate on ~/pose_unchecked, accepted ones on the rest, in the order of the images.
+    """Write the bag: every estimate on ~/pose_unchecked, accepted ones on the pose's other topics, ~/status after every
+    image, in the order of the images.
 
     Stamps are the images'; bag times are when the image was recorded, so that both bags play side by side.
     """
@@ -41,13 +45,31 @@ def write_output_bag(path: Path, records: Sequence[FrameRecord], projection: Map
     with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         connections = {topic: writer.add_connection(topic, kind, typestore=_STORE) for topic, kind in TOPICS.items()}
         for record in records:
-            estimate = record.estimate
-            if estimate is None:
-                continue
-            for topic, message in _messages(estimate, projection, settings).items():
+            messages = {} if record.estimate is None else _messages(record.estimate, projection, settings)
+            for topic, message in (messages | _status(record)).items():
                 data = _STORE.serialize_cdr(message, TOPICS[topic])
-                writer.write(connections[topic], record.recorded_ns or estimate.stamp_ns, data)
+                writer.write(connections[topic], record.recorded_ns or record.stamp_ns, data)
     return path
+
+
+def _status(record: FrameRecord) -> dict[str, Any]:
+    """What is told after an image, but the latency, of which a recording knows nothing (timings.csv has the computing
+    time): the same bag gives the same bytes."""
+    state, reason = record.state
+    if not state:
+        return {}
+    located = None
+    if record.estimate is not None and record.search is not None:
+        located = Located(record.estimate, record.search)
+    pair = _TYPES["diagnostic_msgs/msg/KeyValue"]
+    status = _TYPES["diagnostic_msgs/msg/DiagnosticStatus"](
+        level=LEVELS.get(state, OK),
+        name=f"{NODE_NAME.lstrip('/')}: state",
+        message=f"{state}: {reason}",
+        hardware_id="",
+        values=[pair(key=key, value=value) for key, value in status_values(state, located).items()],
+    )
+    return {f"{NODE_NAME}/status": status}
 
 
 def _messages(estimate: Estimate, projection: MapProjection, settings: Settings) -> dict[str, Any]:

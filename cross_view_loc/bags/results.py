@@ -43,6 +43,8 @@ class FrameRecord:
     """Where the tracker had it searched; the prior where there is no tracker."""
     recorded_ns: int = 0
     """Bag time of the image that completed it."""
+    state: tuple[str, str] = ("", "")
+    """The tracker's word after it, and why; empty when the image did not come that far."""
 
 
 NUMBER = re.compile(r"(?<![\w./])\d+(?:\.\d+)?")

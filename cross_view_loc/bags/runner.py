@@ -36,6 +36,7 @@ from cross_view_loc.inputs.roles import Source, input_key
 from cross_view_loc.inputs.stamps import Timeline, stamp_ns, to_ns, whole_drive
 from cross_view_loc.settings import Settings
 from cross_view_loc.settings.cameras import CameraSettings
+from cross_view_loc.tracking.status import state_after
 from cross_view_loc.tracking.tracked import Locate, locate_tracked
 from cross_view_loc.tracking.tracker import Tracker
 
@@ -238,11 +239,13 @@ class BagRunner:
         except (InputError, MapError) as error:
             if self.tracker is not None:
                 self.tracker.missing(str(error), stamp)
-            return FrameRecord(stamp, "skipped", str(error), prior, recorded_ns=recorded_ns)
+            state = state_after(self.tracker, problem=str(error))
+            return FrameRecord(stamp, "skipped", str(error), prior, recorded_ns=recorded_ns, state=state)
         seconds = time.perf_counter() - started
         estimate = dataclasses.replace(located.estimate, matches=())  # a long drive's would fill the memory
         status = "accepted" if estimate.accepted else "refused"
-        return FrameRecord(stamp, status, estimate.reason, prior, estimate, seconds, located.search, recorded_ns)
+        state = state_after(self.tracker, located)
+        return FrameRecord(stamp, status, estimate.reason, prior, estimate, seconds, located.search, recorded_ns, state)
 
     def _sources(self) -> dict[str, Source]:
         topics = self.topics

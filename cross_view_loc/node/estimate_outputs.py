@@ -13,9 +13,6 @@
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
@@ -27,15 +24,9 @@ from cross_view_loc.geometry.geodesy import MapProjection
 from cross_view_loc.geometry.planar import position_covariance_rows, unknown_twist_rows
 from cross_view_loc.node.conversions import to_time
 from cross_view_loc.settings import Settings
+from cross_view_loc.tracking.status import LEVELS, OK, status_values
 from cross_view_loc.tracking.tracked import Located
 from cross_view_loc.types import Estimate
-
-LEVELS = {
-    "tracking": DiagnosticStatus.OK,
-    "searching": DiagnosticStatus.OK,
-    "lost": DiagnosticStatus.WARN,
-    "waiting": DiagnosticStatus.ERROR,
-}
 
 
 def fix_message(estimate: Estimate, projection: MapProjection, frame: str) -> NavSatFix:
@@ -60,29 +51,11 @@ def status_message(
     name: str, state: str, reason: str, located: Located | None = None, latency_s: float | None = None
 ) -> DiagnosticStatus:
     """State and sentence, and with an estimate its figures."""
-    values = {"state": state}
-    if located is not None:
-        estimate, search = located.estimate, located.search
-        std_m = math.sqrt(max(float(np.linalg.eigvalsh(estimate.covariance[:2, :2])[-1]), 0.0))
-        values |= {
-            "accepted": "true" if estimate.accepted else "false",
-            "refused because": estimate.reason,
-            "confidence": f"{estimate.confidence:.3f}",
-            "inlier ratio": f"{estimate.inlier_ratio:.3f}",
-            "position std (m)": f"{std_m:.3f}",
-            "heading std (deg)": f"{math.degrees(math.sqrt(max(float(estimate.covariance[2, 2]), 0.0))):.3f}",
-            "scale": f"{estimate.scale:.4f}",
-            "scale std": f"{estimate.scale_std:.4f}",
-            "search radius (m)": f"{search.radius_m:.1f}",
-            "search heading range (deg)": f"{math.degrees(search.yaw_range_rad):.1f}",
-        }
-    if latency_s is not None:
-        values["latency (s)"] = f"{latency_s:.3f}"
     return DiagnosticStatus(
-        level=LEVELS.get(state, DiagnosticStatus.OK),
+        level=bytes([LEVELS.get(state, OK)]),
         name=name,
         message=f"{state}: {reason}",
-        values=[KeyValue(key=key, value=value) for key, value in values.items()],
+        values=[KeyValue(key=key, value=value) for key, value in status_values(state, located, latency_s).items()],
     )
 
 

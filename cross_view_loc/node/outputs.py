@@ -20,6 +20,7 @@ from cross_view_loc.node.debug_outputs import DebugOutputs
 from cross_view_loc.node.estimate_outputs import EstimateOutputs
 from cross_view_loc.node.tf import TransformOutput
 from cross_view_loc.settings import Settings
+from cross_view_loc.tracking.status import state_after
 from cross_view_loc.tracking.tracked import Located
 from cross_view_loc.tracking.tracker import Tracker
 from cross_view_loc.types import Estimate, Frame
@@ -51,13 +52,7 @@ class Outputs:
         self, tracker: Tracker | None, located: Located | None = None, latency_s: float | None = None, problem: str = ""
     ) -> None:
         """State, figures and latency, after an estimate or after the `problem` that there was none."""
-        if tracker is not None:
-            self.more.status(tracker.state, tracker.reason, located, latency_s)
-            return
-        estimate = None if located is None else located.estimate
-        state = "waiting" if estimate is None else "tracking" if estimate.accepted else "lost"
-        reason = problem if estimate is None else estimate.reason or "accepted, every image on its own"
-        self.more.status(state, reason, located, latency_s)
+        self.more.status(*state_after(tracker, located, problem), located, latency_s)
 
     def publish_debug(
         self,
